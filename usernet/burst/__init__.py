@@ -1,0 +1,1 @@
+"""Bursts of super-packets, and the kernels that seal and open them."""

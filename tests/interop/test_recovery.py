@@ -1,0 +1,116 @@
+"""What goes wrong on real networks, with a real far peer: it restarts, it moves, we are stopped, keys are renewed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import FAR, INNER_FAR, Lab, run, wait_for
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+
+SIZE = 64 << 20
+
+
+@pytest.fixture
+def usernet(gso_lab: Lab) -> Iterator[subprocess.Popen[bytes]]:
+    process = gso_lab.start_usernet(gso_lab.config(keepalive=1))
+    assert gso_lab.curl(f"http://{INNER_FAR}/")
+    yield process
+    assert gso_lab.end(process) == 0, gso_lab.log("usernet.log")
+
+
+def test_far_peer_restarted(gso_lab: Lab, usernet: subprocess.Popen[bytes]) -> None:
+    """Its keys are gone; new requests work again without a restart of ours."""
+    gso_lab.stop_peer()
+    gso_lab.start_peer()
+    assert gso_lab.curl("--retry", "20", "--retry-all-errors", "--retry-delay", "1", f"http://{INNER_FAR}/")
+
+
+def test_far_address_changed(gso_lab: Lab, usernet: subprocess.Popen[bytes]) -> None:
+    """The far peer sends from a new address: we follow it, in the middle of a transfer."""
+    expected = gso_lab.blob("blob", SIZE)
+    target = gso_lab.dir / "out"
+    client = slow_download(gso_lab, target)
+    wait_for(lambda: target.exists() and target.stat().st_size > 1 << 20, "the first MiB")
+    run("ip", "-n", gso_lab.far, "addr", "add", "192.0.2.3/28", "dev", "v0")
+    run("ip", "-n", gso_lab.far, "addr", "del", f"{FAR}/28", "dev", "v0")
+    # A secondary address goes with its primary on old kernels: have it there in any case.
+    subprocess.run(["ip", "-n", gso_lab.far, "addr", "add", "192.0.2.3/28", "dev", "v0"], capture_output=True)
+    try:
+        # The far side has to speak first: only then can its new address be known.
+        gso_lab.start(gso_lab.far_command("ping", "-c", "20", "-i", "0.3", "192.0.2.130"), log="ping.log")
+        assert client.wait(120) == 0, gso_lab.log("curl.log")
+        assert hashlib.sha256(target.read_bytes()).hexdigest() == expected
+        wait_for(lambda: "192.0.2.3:51820" in gso_lab.log("usernet.log"), "the log line that names the new address")
+    finally:
+        subprocess.run(["ip", "-n", gso_lab.far, "addr", "del", "192.0.2.3/28", "dev", "v0"], capture_output=True)
+        run("ip", "-n", gso_lab.far, "addr", "add", f"{FAR}/28", "dev", "v0")
+        run("ip", "-n", gso_lab.far, "route", "replace", "default", "via", "192.0.2.1")
+
+
+def slow_download(lab: Lab, target: Path) -> subprocess.Popen[bytes]:
+    target.unlink(missing_ok=True)
+    return lab.start(
+        lab.near_command(
+            "curl", "-sS", "-o", str(target), "--limit-rate", "16M", "-x", "socks5h://127.0.0.1:1080",
+            f"http://{INNER_FAR}/blob",
+        ),
+        log="curl.log",
+    )  # fmt: skip
+
+
+def test_our_process_stopped_during_a_transfer(gso_lab: Lab, usernet: subprocess.Popen[bytes]) -> None:
+    """STOP for as long as it takes the far side to retransmit; after CONT the transfer goes on and is whole."""
+    expected = gso_lab.blob("blob", SIZE)
+    target = gso_lab.dir / "out"
+    client = slow_download(gso_lab, target)
+    wait_for(lambda: target.exists() and target.stat().st_size > 1 << 20, "the first MiB")
+    pid = usernet.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: retransmits(gso_lab) > 2, "the far kernel to retransmit")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert client.wait(120) == 0, gso_lab.log("curl.log")
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == expected
+
+
+def retransmits(lab: Lab) -> int:
+    """The back-off count of the far kernel's most stalled connection."""
+    words = run(*lab.far_command("ss", "-Htin", "dst 192.0.2.130")).split()
+    return max((int(word.partition(":")[2]) for word in words if word.startswith("backoff:")), default=0)
+
+
+def test_wrong_key_is_said_in_one_line(gso_lab: Lab) -> None:
+    """A peer that does not know us stays silent: we say that no handshake completes, once, and why that usually is."""
+    config = gso_lab.config(name="wrong.conf")
+    config.write_text(config.read_text().replace(gso_lab.near_key, run("wg", "genkey")))
+    process = gso_lab.start_usernet(
+        config, "--socks5-server", "127.0.0.1:1095", "--dial-timeout", "3", port=1095, log="wrong.log"
+    )
+    with pytest.raises(RuntimeError, match="curl exited"):
+        gso_lab.curl(f"http://{INNER_FAR}/", proxy="socks5h://127.0.0.1:1095")
+    wait_for(lambda: "no handshake" in gso_lab.log("wrong.log"), "the line that explains", timeout=40)
+    assert gso_lab.end(process) == 0
+    assert gso_lab.log("wrong.log").count("no handshake completes") == 1
+
+
+def test_rekey_while_data_flows(gso_lab: Lab) -> None:
+    """A library user with shortened timers: several new sessions during one transfer, none of its bytes lost."""
+    expected = gso_lab.blob("blob", SIZE)
+    program = Path(__file__).with_name("rekey_client.py")
+    command = gso_lab.near_command(sys.executable, str(program), str(gso_lab.config(name="rekey.conf")))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    digest, handshakes = done.stdout.split()
+    assert digest == expected
+    assert int(handshakes) >= 3

@@ -1,8 +1,8 @@
 """The Internet checksum.  Read RFC 1071; RFC 8200 8.1 for the pseudo-header.
 
-A one's complement sum of 16-bit words is the number itself modulo 65535, save that a sum of words not all zero is never 0
-but 65535.  So Python's big integers do the adding, in one division: 0.3 µs for a header, 2.5 µs for 1400 bytes, which is
-faster than any way of folding halves that was tried.
+A one's complement sum of 16-bit words is the number itself modulo 65535, save that a sum of words not all zero is never
+0 but 65535.  So one division of a big integer does it: 0.3 µs for a header, 2.5 µs for 1400 bytes, which is faster than
+any way of folding halves that was tried.
 """
 
 from __future__ import annotations

@@ -1,0 +1,263 @@
+"""Whole files: what they mean, and every refusal with its line."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from usernet.config import Config, load, parse
+from usernet.errors import ConfigError
+
+OWN = base64.b64encode(bytes(range(32))).decode()
+PEER = base64.b64encode(bytes(range(32, 64))).decode()
+OTHER = base64.b64encode(bytes(range(64, 96))).decode()
+PSK = base64.b64encode(bytes(range(96, 128))).decode()
+
+INTERFACE = f"[Interface]\nPrivateKey = {OWN}\nAddress = 10.0.0.2/24\nDNS = 10.0.0.1\n"
+PEER_SECTION = f"[Peer]\nPublicKey = {PEER}\nEndpoint = 192.0.2.1:51820\nAllowedIPs = 0.0.0.0/0\n"
+GOOD = INTERFACE + PEER_SECTION
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "f")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def warned(text: str) -> list[str]:
+    return [str(problem) for problem in parse(text, "f").warnings]
+
+
+def test_every_key() -> None:
+    config = parse(
+        f"""\
+[Interface]
+PrivateKey = {OWN}
+ListenPort = 51821
+Address = 10.0.0.2/24, fd00::2/64
+Address = 10.9.9.9
+DNS = 10.0.0.1, fd00::0:1
+DNS = corp.example, Example.ORG.
+MTU = 1380
+
+[Peer]
+PublicKey = {PEER}
+PresharedKey = {PSK}
+AllowedIPs = 10.0.0.0/24, 0.0.0.0/0
+AllowedIPs = ::/0
+Endpoint = vpn.example.org:51820
+PersistentKeepalive = 25
+Reserved = 1, 2, 255
+
+[Peer]
+PublicKey = {OTHER}
+AllowedIPs = 10.0.1.0/24
+Endpoint = [2001:db8::1]:7
+PersistentKeepalive = off
+Reserved = AQID
+
+[Socks5]
+BindAddress = 127.0.0.1:25344
+Username = me
+Password = a#b c   # not this
+
+[http]
+BindAddress = :25345
+""",
+        "f",
+    )
+    own = config.interface
+    assert own.private_key == bytes(range(32))
+    assert own.listen_port == 51821
+    assert own.addresses == (
+        (bytes([10, 0, 0, 2]), 24),
+        (bytes.fromhex("fd00") + bytes(13) + b"\2", 64),
+        (bytes([10, 9, 9, 9]), 32),
+    )
+    assert own.dns == ("10.0.0.1", "fd00::1")
+    assert own.dns_search == ("corp.example", "example.org")
+    assert own.mtu == 1380
+    first, second = config.peers
+    assert (first.public_key, first.preshared_key) == (bytes(range(32, 64)), bytes(range(96, 128)))
+    assert first.allowed_ips == ((bytes([10, 0, 0, 0]), 24), (bytes(4), 0), (bytes(16), 0))
+    assert first.endpoint == ("vpn.example.org", 51820)
+    assert (first.persistent_keepalive, first.reserved, first.line) == (25, b"\1\2\xff", 10)
+    assert second.endpoint == ("2001:db8::1", 7)
+    assert (second.preshared_key, second.persistent_keepalive, second.reserved) == (None, 0, b"\1\2\3")
+    socks, http = config.proxies
+    assert (socks.kind, socks.host, socks.port, socks.username, socks.password) == (
+        "socks5",
+        "127.0.0.1",
+        25344,
+        "me",
+        "a#b c",
+    )
+    assert (http.kind, http.host, http.port, http.username) == ("http", "", 25345, None)
+    assert config.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD.replace("\n", "\r\n"),
+        "\ufeff" + GOOD,
+        GOOD.lower().replace(OWN.lower(), OWN).replace(PEER.lower(), PEER),
+        GOOD.replace("[Interface]", "  [ INTERFACE ]  # ours"),
+        GOOD.replace(" = ", "="),
+        GOOD.replace("Address", "\t ADDRESS \t"),
+        "# first\n\n" + GOOD.replace("\n", " # why\n"),
+        GOOD + "[Interface]\n",
+    ],
+    ids=["crlf", "bom", "lower", "head", "tight", "tabs", "comments", "twice"],
+)
+def test_ways_of_writing_the_same(text: str) -> None:
+    config = parse(text, "f")
+    expected = parse(GOOD, "f")
+    assert (config.interface.addresses, config.interface.private_key, config.interface.dns) == (
+        expected.interface.addresses,
+        expected.interface.private_key,
+        expected.interface.dns,
+    )
+    assert [p.endpoint for p in config.peers] == [("192.0.2.1", 51820)]
+    assert config.warnings == ()
+
+
+def test_all_problems_at_once_in_line_order() -> None:
+    text = (
+        f"[Interface]\nPrivateKey = {OWN[:-4]}\nAdress = 10.0.0.2\nMTU = many\n"
+        "[Peer]\nPublicKey = short\nAllowedIPs = 10.0.0.0/33\nEndpoint = nowhere\nbogus\n[Pear]\nx = y\n"
+    )
+    found = problems(text)
+    assert [int(line.split(":")[1]) for line in found] == [1, 2, 3, 4, 6, 7, 8, 9, 10]
+    assert found[0] == "f:1: [Interface] has no Address; write the one your peer allows you, such as 10.0.0.2/32"
+    assert found[2] == "f:3: [Interface] has no key 'Adress'; did you mean Address?"
+    assert "did you mean [Peer]?" in found[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("", 1, "no [Interface] section"),
+        (PEER_SECTION, 1, "no [Interface] section"),
+        ("PrivateKey = x\n" + GOOD, 1, "belongs to no section"),
+        ("WGConfig = other.conf\n" + GOOD, 1, "WGConfig is not supported yet"),
+        (INTERFACE.replace("PrivateKey", "#"), 1, "no PrivateKey"),
+        (GOOD.replace(OWN, base64.b64encode(bytes(32)).decode()), 2, "no PrivateKey"),
+        (GOOD.replace("Address = 10.0.0.2/24", ""), 1, "no Address"),
+        (GOOD.replace("10.0.0.2/24", ","), 1, "no Address"),
+        (INTERFACE + "[Peer]\nAllowedIPs = ::/0\n", 5, "no PublicKey"),
+        (GOOD + PEER_SECTION, 9, "the [Peer] of line 5 has the same PublicKey"),
+        (GOOD.replace("AllowedIPs", "Address"), 8, "it belongs to [Interface]"),
+        (GOOD.replace("AllowedIPs", "Zzzz"), 8, "the keys are PublicKey, PresharedKey"),
+        (GOOD + "[TCPServerTunnel]\nListenPort = 1\n", 9, "not supported yet"),
+        (GOOD + "[Sock5]\n", 9, "did you mean [Socks5]?"),
+        (GOOD + "[qqqqqq]\n", 9, "the sections are"),
+        (GOOD + "[Peer\n", 9, "not the head of a section"),
+        (GOOD + "[Socks5]\nUsername = a\nPassword = b\n", 9, "no BindAddress"),
+        (GOOD + "[Socks5]\nBindAddress = :1\nUsername = a\n", 9, "only one of Username and Password"),
+        (GOOD + "[http]\nBindAddress = :1\nCertFile = x\n", 11, "CertFile is not supported yet"),
+        (GOOD + "[http]\nBindAddress = x y:1\n", 10, "neither an address nor a name"),
+        (GOOD.replace("DNS =", "CheckAlive ="), 4, "CheckAlive is not supported yet"),
+    ],
+)
+def test_refused(text: str, line: int, message: str) -> None:
+    (problem,) = problems(text)
+    assert problem.startswith(f"f:{line}: ")
+    assert "; " in problem
+    assert message in problem
+
+
+def test_not_applicable_is_named_and_not_run() -> None:
+    extra = (
+        "FwMark = 0xca6c\nTable = off\nPreUp = a\nPostUp = b\nPostUp = c\nPreDown = d\nPostDown =\nSaveConfig = true\n"
+    )
+    found = warned(INTERFACE + extra + PEER_SECTION)
+    assert len(found) == 8
+    assert all("not applicable here" in line for line in found)
+    assert found[0].startswith("f:5: FwMark is not applicable here: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (GOOD.replace("DNS = 10.0.0.1\n", ""), 1, "there is no DNS"),
+        (GOOD.replace("0.0.0.0/0", "10.1.0.0/16, 10.0.0.0/24"), 0, ""),
+        (
+            GOOD.replace("0.0.0.0/0", "10.0.0.9/24"),
+            8,
+            "10.0.0.9/24 has bits set behind its prefix: it is read as 10.0.0.0/24",
+        ),
+        (GOOD.replace("0.0.0.0/0", "10.1.0.0/16"), 1, "no AllowedIPs cover the DNS server 10.0.0.1"),
+        (INTERFACE, 1, "there is no [Peer]"),
+        (GOOD + f"[Peer]\nPublicKey = {OTHER}\n", 9, "has no AllowedIPs"),
+        (GOOD + f"[Peer]\nPublicKey = {OTHER}\nAllowedIPs = 0.0.0.0/0\n", 9, "belongs to the [Peer] of line 5 too"),
+        (GOOD.replace("Endpoint", "#"), 1, "no [Peer] has an Endpoint"),
+        (GOOD.replace("/24\n", "/24, fd00::2\nMTU = 1279\n"), 1, "below the 1280"),
+        (GOOD.replace("/24\n", "/24\nMTU = 1400\nMTU = 1300\n"), 5, "MTU was set in line 4 already"),
+    ],
+)
+def test_warned(text: str, line: int, message: str) -> None:
+    found = warned(text)
+    if not line:
+        assert found == []
+        return
+    assert len(found) == 1
+    assert found[0].startswith(f"f:{line}: ")
+    assert message in found[0]
+
+
+def test_host_bits_are_masked_and_the_last_repeated_key_counts() -> None:
+    config = parse(GOOD.replace("0.0.0.0/0", "10.0.0.9/24").replace("DNS", "MTU = 1400\nMTU = 1300\nDNS"), "f")
+    assert config.peers[0].allowed_ips == ((bytes([10, 0, 0, 0]), 24),)
+    assert config.interface.mtu == 1300
+
+
+def test_a_peer_with_our_own_key_is_ignored() -> None:
+    config = parse(GOOD, "f", derive_public=lambda private: bytes(range(32, 64)))
+    assert config.peers == ()
+    assert "our own key" in str(config.warnings[0]) or "our own key" in str(config.warnings[-1])
+    assert len(parse(GOOD, "f", derive_public=bytes).peers) == 1
+
+
+def test_secrets_are_not_in_repr() -> None:
+    config = parse(GOOD + f"PresharedKey = {PSK}\n[Socks5]\nBindAddress = :1\nUsername = u\nPassword = hunter2\n", "f")
+    text = repr(config)
+    for secret in (bytes(range(32)), bytes(range(96, 128))):
+        assert repr(secret) not in text
+    assert "hunter2" not in text
+
+
+def test_load(tmp_path: Path) -> None:
+    path = tmp_path / "wg.conf"
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    path.chmod(0o600)
+    config = load(path)
+    assert isinstance(config, Config)
+    assert config.warnings == ()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_world_readable(tmp_path: Path) -> None:
+    path = tmp_path / "wg.conf"
+    path.write_text(GOOD)
+    path.chmod(0o644)
+    tmp_path.chmod(0o755)
+    assert [str(problem) for problem in load(path).warnings] == [
+        f"{path}:1: everybody on this machine can read this file, which holds keys; chmod 600 it"
+    ]
+    tmp_path.chmod(0o700)  # nobody gets to it
+    assert load(path).warnings == ()
+
+
+def test_load_refuses_what_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "wg.conf"
+    path.write_bytes(b"[Interface]\n\xff\xfe\n")
+    with pytest.raises(ConfigError, match=r"wg\.conf:2: this is not UTF-8 text"):
+        load(path)
+    with pytest.raises(FileNotFoundError):
+        load(tmp_path / "none")
+    with pytest.raises(ConfigError, match="longer than 16 MiB"):
+        load("/dev/zero")

@@ -1,0 +1,88 @@
+"""Every key there is: per section its parser, whether it may be repeated, and what is said where it cannot apply.
+
+Adding a key: a row here, a field in model.py, and where build.py makes the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from usernet.config import values
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`several`: values of repeated lines add up (else the last one counts, as for `wg`)."""
+
+    name: str  # as documentation writes it
+    parse: Callable[[str], object]
+    several: bool = False
+    not_applicable: str = ""  # why it does nothing here
+    remedy: str = ""
+
+
+def _table(*keys: Key) -> Mapping[str, Key]:
+    return {key.name.lower(): key for key in keys}
+
+
+_NEVER_RUN = "usernet changes nothing on this machine, so there is nothing to do before or after: it is not run"
+_LEAVE_OUT = "take the line out, or ignore this"
+
+INTERFACE = _table(
+    Key("PrivateKey", values.key),
+    Key("ListenPort", values.port),
+    Key("Address", values.networks, several=True),
+    Key("DNS", values.dns, several=True),
+    Key("MTU", values.mtu),
+    Key("FwMark", values.fwmark, False, "marking packets needs privileges and usernet has none", _LEAVE_OUT),
+    Key("Table", values.anything, False, "usernet sets no routes on this machine", _LEAVE_OUT),
+    Key("PreUp", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
+    Key("PostUp", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
+    Key("PreDown", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
+    Key("PostDown", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
+    Key("SaveConfig", values.boolean, False, "usernet never writes this file", _LEAVE_OUT),
+)
+
+PEER = _table(
+    Key("PublicKey", values.key),
+    Key("PresharedKey", values.preshared_key),
+    Key("AllowedIPs", values.networks, several=True),
+    Key("Endpoint", values.endpoint),
+    Key("PersistentKeepalive", values.keepalive),
+    Key("Reserved", values.reserved),
+)
+
+PROXY = _table(
+    Key("BindAddress", values.bind_address),
+    Key("Username", values.words_of_text),
+    Key("Password", values.words_of_text),
+)
+
+SECTIONS: Mapping[str, Mapping[str, Key]] = {"interface": INTERFACE, "peer": PEER, "socks5": PROXY, "http": PROXY}
+TITLES = {"interface": "Interface", "peer": "Peer", "socks5": "Socks5", "http": "http"}
+
+# wireproxy's, which this version does not know: said so, instead of "unknown".
+NOT_YET_SECTIONS = {
+    "tcpclienttunnel": "TCPClientTunnel",
+    "tcpservertunnel": "TCPServerTunnel",
+    "udpproxytunnel": "UDPProxyTunnel",
+    "stdiotunnel": "STDIOTunnel",
+    "resolve": "Resolve",
+}
+NOT_YET_KEYS = {
+    ("", "wgconfig"): "put wireproxy's sections into the WireGuard file itself",
+    ("interface", "checkalive"): "take the line out",
+    ("interface", "checkaliveinterval"): "take the line out",
+    ("http", "certfile"): "take the line out: the proxy speaks plain HTTP to its clients",
+    ("http", "keyfile"): "take the line out: the proxy speaks plain HTTP to its clients",
+}
+
+
+def closest(word: str, known: list[str]) -> str | None:
+    """What was probably meant."""
+    from difflib import get_close_matches  # only where something is wrong: it costs a start 5 ms
+
+    by_lower = {name.lower(): name for name in known}
+    found = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None

@@ -1,0 +1,87 @@
+"""What is legal and yet probably not meant: warnings about a whole configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from usernet.config.model import Config, Network
+from usernet.config.values import format_network, mask
+from usernet.errors import Problem
+from usernet.wire.ip import pack_address
+
+MIN_IPV6_MTU = 1280  # RFC 8200 5
+
+
+def host_bits(net: Network) -> tuple[str, str]:
+    """(message, remedy) for an allowed IP that names a host inside its network."""
+    return (
+        f"AllowedIPs: {format_network(net)} has bits set behind its prefix: it is read as {format_network(mask(net))}",
+        f"write {format_network(mask(net))}, or {format_network((net[0], len(net[0]) * 8))} for the one address",
+    )
+
+
+def warnings(config: Config, filename: str, world_readable: bool) -> Iterator[Problem]:
+    """Every lint, each of which yields (line, message, remedy)."""
+    for check in (_interface, _name_servers, _peers, _claimed_twice):
+        for line, message, remedy in check(config):
+            yield Problem(filename, line, message, remedy)
+    if world_readable:
+        yield Problem(filename, 1, "everybody on this machine can read this file, which holds keys", "chmod 600 it")
+
+
+_Lint = Iterator[tuple[int, str, str]]
+
+
+def _interface(config: Config) -> _Lint:
+    own = config.interface
+    if own.mtu is not None and own.mtu < MIN_IPV6_MTU and any(len(address) == 16 for address, _ in own.addresses):
+        yield own.line, f"MTU {own.mtu} is below the {MIN_IPV6_MTU} that IPv6 needs", f"write {MIN_IPV6_MTU} or more"
+    if not config.peers:
+        yield (
+            own.line,
+            "there is no [Peer]: nothing can be reached",
+            "write one with PublicKey, Endpoint and AllowedIPs",
+        )
+    if config.peers and own.listen_port is None and all(peer.endpoint is None for peer in config.peers):
+        yield (
+            own.line,
+            "no [Peer] has an Endpoint and there is no ListenPort: the port will be another at each start",
+            "write Endpoint, or ListenPort so that peers can find us",
+        )
+
+
+def _name_servers(config: Config) -> _Lint:
+    own = config.interface
+    if not own.dns:
+        yield own.line, "there is no DNS: names cannot be resolved through the tunnel", "write DNS = and an address"
+    for server in own.dns:
+        packed = pack_address(server)
+        if config.peers and not any(_covers(net, packed) for peer in config.peers for net in peer.allowed_ips):
+            yield own.line, f"no AllowedIPs cover the DNS server {server}", "add it to a peer's AllowedIPs"
+
+
+def _peers(config: Config) -> _Lint:
+    for peer in config.peers:
+        if not peer.allowed_ips:
+            yield (
+                peer.line,
+                "this [Peer] has no AllowedIPs: nothing is sent to it",
+                "write AllowedIPs = 0.0.0.0/0, ::/0",
+            )
+
+
+def _claimed_twice(config: Config) -> _Lint:
+    claimed: dict[Network, int] = {}
+    for peer in config.peers:
+        for net in peer.allowed_ips:
+            if net in claimed:
+                yield (
+                    peer.line,
+                    f"{format_network(net)} belongs to the [Peer] of line {claimed[net]} too: this one gets it",
+                    "give it to one of them",
+                )
+            claimed[net] = peer.line
+
+
+def _covers(net: Network, address: bytes) -> bool:
+    return len(net[0]) == len(address) and mask((address, net[1])) == net

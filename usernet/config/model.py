@@ -1,0 +1,65 @@
+"""What a configuration file says, as frozen values: legal, canonical, and independent of how it was written.
+
+Secrets are left out of `repr`, so that no log line or traceback shows one by accident.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from usernet.errors import Problem
+
+KEY_BYTES = 32
+NO_RESERVED = bytes(3)
+
+# An inner network: the packed address (4 or 16 bytes) and the length of its prefix.
+Network = tuple[bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Our own end.  `addresses` keep their host bits; the prefix says which network they live in."""
+
+    private_key: bytes = field(repr=False)
+    addresses: tuple[Network, ...]
+    dns: tuple[str, ...] = ()  # name servers, as canonical IP literals
+    dns_search: tuple[str, ...] = ()  # search domains
+    mtu: int | None = None  # B; None: the tunnel's default
+    listen_port: int | None = None  # outer UDP; None: any
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One far end.  `allowed_ips` are networks with their host bits cleared."""
+
+    public_key: bytes
+    preshared_key: bytes | None = field(default=None, repr=False)
+    endpoint: tuple[str, int] | None = None  # a name or an IP literal without brackets, and a UDP port
+    allowed_ips: tuple[Network, ...] = ()
+    persistent_keepalive: int = 0  # s; 0 = off
+    reserved: bytes = NO_RESERVED  # bytes 1..3 of every datagram
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySection:
+    """A [Socks5] or [http] section, as wireproxy has them.  An empty host is every address of the machine."""
+
+    kind: Literal["socks5", "http"]
+    host: str
+    port: int
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole file.  `warnings` are what a person should know and what does not stop it from working."""
+
+    interface: Interface
+    peers: tuple[Peer, ...]
+    proxies: tuple[ProxySection, ...] = ()
+    warnings: tuple[Problem, ...] = ()

@@ -24,6 +24,10 @@ class WireError(UsernetError, ValueError):
         self.reason = reason
 
 
+class HandshakeError(WireError):
+    """A WireGuard handshake message that is malformed, not authentic, or of no one we know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in a configuration: where, what, and what would be right."""

@@ -1,7 +1,7 @@
 """Cryptokey routing's table: networks -> peers, longest prefix first.  Read the WireGuard paper, 2.
 
-A dictionary for each prefix length in use, tried from the longest down.  Most tables have one to three lengths, and in front
-stands a bounded cache of whole addresses, so a lookup costs one dictionary access however the table looks.
+A dictionary for each prefix length in use, tried from the longest down.  Most tables have one to three lengths, and in
+front stands a bounded cache of whole addresses, so a lookup costs one dictionary access however the table looks.
 """
 
 from __future__ import annotations
@@ -32,8 +32,19 @@ class _Family(Generic[T]):
                 return value
         return None
 
-    def changed(self) -> None:
-        self.by_length = {length: networks for length, networks in self.by_length.items() if networks}
+    def insert(self, network: bytes, length: int, value: T) -> None:
+        if length not in self.by_length:
+            self.by_length[length] = {}
+            self.lengths = sorted(self.by_length, reverse=True)
+        self.by_length[length][int.from_bytes(network, "big") >> (self.bits - length)] = value
+
+    def remove(self, value: T) -> None:
+        for length in self.lengths:
+            kept = {leading: owner for leading, owner in self.by_length[length].items() if owner != value}
+            if kept:
+                self.by_length[length] = kept
+            else:
+                del self.by_length[length]
         self.lengths = sorted(self.by_length, reverse=True)
 
 
@@ -52,18 +63,13 @@ class AllowedIPs(Generic[T]):
         family = self._family(network)
         if not 0 <= prefix_length <= family.bits:
             raise ValueError(f"an address of {family.bits} bits has no prefix of {prefix_length}")
-        leading = int.from_bytes(network, "big") >> (family.bits - prefix_length)
-        family.by_length.setdefault(prefix_length, {})[leading] = value
-        family.changed()
+        family.insert(network, prefix_length, value)
         self._cache.clear()
 
     def remove(self, value: T) -> None:
         """All networks of this value."""
-        for family in (self._v4, self._v6):
-            for networks in family.by_length.values():
-                for leading in [leading for leading, owner in networks.items() if owner == value]:
-                    del networks[leading]
-            family.changed()
+        self._v4.remove(value)
+        self._v6.remove(value)
         self._cache.clear()
 
     def lookup(self, address: bytes) -> T | None:

@@ -1,6 +1,6 @@
 """The protocol's own numbers.  Read the WireGuard paper, 5.4 and 6; what is ours to choose says so.
 
-Seconds are floats of the caller's clock; sizes are bytes.  Where implementations differ the reason stands beside the value.
+Seconds are floats of the caller's clock; sizes are bytes.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""MAC1, MAC2 and cookies: what a handshake message must show before it is worth a DH.  Read the WireGuard paper, 5.3, 5.4.4, 5.4.7.
+"""MAC1, MAC2 and cookies: what a handshake message must show before it is worth a DH.
 
-A message ends in MAC1, which proves that the sender knows our public key, and MAC2, which proves that it receives at the
-address it sends from, and is zero for who has no cookie.  `CookieChecker` is the receiver of handshake messages, one for all
-peers; `CookieJar` is their sender, one for each peer.  Both see messages whose reserved bytes are zero.
+Read the WireGuard paper, 5.3, 5.4.4 and 5.4.7.  A message ends in MAC1, which proves that its sender knows our public
+key, and MAC2, which proves that its sender receives at the address it sends from, and is zero from one without a cookie.
+`CookieChecker` is the receiver of handshake messages, one for all peers; `CookieJar` is their sender, one for each peer.
+Both see messages whose reserved bytes are zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from hmac import compare_digest
 from typing import Final
 
 from usernet.burst.packets import Address, Buffer
@@ -19,24 +21,20 @@ from usernet.wireguard.constants import (
     MAC_BYTES,
     XNONCE_BYTES,
 )
-from usernet.wireguard.crypto import compare_digest, cookie_key, mac1_key, mac_of, xaead_open, xaead_seal
-from usernet.wireguard.handshake import Identity
+from usernet.wireguard.crypto import cookie_key, mac1_key, mac_of, xaead_open, xaead_seal
 from usernet.wireguard.messages import CookieReplyMessage, parse_cookie_reply
 
 _NO_MAC2: Final = bytes(MAC_BYTES)
 
 
 class CookieChecker:
-    """Checks the MACs of messages to us and hands out cookies.
-
-    Its messages are initiations and responses whose length has been checked.
-    """
+    """Checks the MACs of messages to the owner of `public_key`, us, and hands out cookies."""
 
     __slots__ = ("_cookie_key", "_mac1_key", "_random", "_secret", "_secret_expires")
 
-    def __init__(self, identity: Identity, random: Callable[[int], bytes]) -> None:
-        self._mac1_key = identity.mac1_key
-        self._cookie_key = identity.cookie_key
+    def __init__(self, public_key: bytes, random: Callable[[int], bytes]) -> None:
+        self._mac1_key = mac1_key(public_key)
+        self._cookie_key = cookie_key(public_key)
         self._random = random
         self._secret = b""
         self._secret_expires = 0.0
@@ -52,7 +50,7 @@ class CookieChecker:
         return compare_digest(mac2, message[-MAC_BYTES:])
 
     def create_reply(self, message: Buffer, source: Address, now: float) -> bytes:
-        """The cookie reply (64 bytes) to a message whose MAC1 is valid."""
+        """The cookie reply (64 bytes) to an initiation or a response, whole and with a valid MAC1."""
         if not self._secret or now >= self._secret_expires:
             self._secret = self._random(KEY_BYTES)
             self._secret_expires = now + COOKIE_SECRET_LIFETIME

@@ -8,33 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from hmac import compare_digest
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from usernet.burst.packets import Buffer
 from usernet.errors import HandshakeError
 from usernet.wireguard.constants import LABEL_COOKIE, LABEL_MAC1, MAC_BYTES
-
-__all__ = [
-    "PrivateKey",
-    "aead_open",
-    "aead_seal",
-    "compare_digest",
-    "cookie_key",
-    "hash_of",
-    "hmac_of",
-    "kdf1",
-    "kdf2",
-    "kdf3",
-    "mac1_key",
-    "mac_of",
-    "tai64n",
-    "xaead_open",
-    "xaead_seal",
-]
 
 _ZERO_NONCE: Final = bytes(12)
 _TAI64_BASE: Final = 0x4000_0000_0000_000A  # TAI was 10 s ahead of UTC in 1970
@@ -63,7 +45,7 @@ def hash_of(first: bytes, second: bytes = b"") -> bytes:
     return hashlib.blake2s(first + second).digest()
 
 
-def mac_of(key: bytes, data: bytes) -> bytes:
+def mac_of(key: bytes, data: Buffer) -> bytes:
     """MAC(key, data): keyed BLAKE2s of 16 bytes."""
     return hashlib.blake2s(data, digest_size=MAC_BYTES, key=key).digest()
 

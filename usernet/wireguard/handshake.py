@@ -1,8 +1,9 @@
-"""WireGuard's handshake: one round trip that turns two static keys into a `Keypair`.  Read the WireGuard paper, 5.4.2 to 5.4.5.
+"""WireGuard's handshake: one round trip that turns two static keys into a `Keypair`.
 
-In the order of things: the initiator's `create_initiation`, the responder's `consume_initiation` and `create_response`, the
-initiator's `consume_response`.  No clock and no state of a peer: when to send, which timestamp is too old and who is under
-load are the tunnel's to decide, MACs are those of cookies.py, and the cryptographic steps are those of noise.py.
+Read the WireGuard paper, 5.4.2 to 5.4.5.  In the order of things: the initiator's `create_initiation`, the responder's
+`consume_initiation` and `create_response`, the initiator's `consume_response`.  No clock and no state of a peer: when to
+send and which timestamp is too old are the tunnel's to decide, MACs are put on and checked by cookies.py, and the
+cryptographic steps are those of noise.py.
 
 Every verb raises HandshakeError at anything wrong and has then changed nothing.
 """
@@ -15,12 +16,13 @@ from dataclasses import dataclass, field
 from usernet.burst.packets import Buffer
 from usernet.errors import HandshakeError
 from usernet.wireguard.constants import IDENTIFIER, KEY_BYTES, NO_PRESHARED_KEY
-from usernet.wireguard.crypto import PrivateKey, cookie_key, mac1_key
+from usernet.wireguard.crypto import PrivateKey
 from usernet.wireguard.messages import InitiationMessage, ResponseMessage, parse_initiation, parse_response
 from usernet.wireguard.noise import (
     SymmetricState,
     initial_state,
-    read_first,
+    read_first_payload,
+    read_first_static,
     read_second,
     write_first,
     write_second,
@@ -54,24 +56,27 @@ class Keypair:
 class Identity:
     """Who we are: the static key and what follows from it alone.  ValueError where private_key is not 32 bytes."""
 
-    __slots__ = ("cookie_key", "mac1_key", "private_key", "public_key", "static")
+    __slots__ = ("private_key", "public_key", "static")
 
     def __init__(self, private_key: bytes) -> None:
         self.private_key = private_key
         self.static = PrivateKey(private_key)
         self.public_key = self.static.public_key
-        self.mac1_key = mac1_key(self.public_key)
-        self.cookie_key = cookie_key(self.public_key)
 
 
 class RemoteStatic:
-    """Who a peer is to us: its static key, the preshared key, and the DH of both static keys, computed once."""
+    """Who a peer is to us: its static key, the preshared key, and the DH of both static keys, computed once.
+
+    ValueError where a key is not 32 bytes.
+    """
 
     __slots__ = ("_static_static", "preshared_key", "public_key")
 
     def __init__(self, identity: Identity, public_key: bytes, preshared_key: bytes | None = None) -> None:
         self.public_key = public_key
         self.preshared_key = NO_PRESHARED_KEY if preshared_key is None else preshared_key
+        if not len(self.public_key) == len(self.preshared_key) == KEY_BYTES:
+            raise ValueError(f"a key has {KEY_BYTES} bytes")
         try:
             self._static_static = identity.static.exchange(public_key)
         except HandshakeError:  # such a key may stand in a configuration; it just never gets a handshake
@@ -132,21 +137,13 @@ def consume_initiation(
     identity: Identity, message: Buffer, lookup: Callable[[bytes], RemoteStatic | None]
 ) -> ConsumedInitiation:
     """Who wants to talk; `lookup` maps a public key to the peer that has it.  MAC1 has been checked already."""
-    found: list[RemoteStatic] = []
-
-    def static_static(public_key: bytes) -> bytes:
-        remote = lookup(public_key)
-        if remote is None:
-            raise HandshakeError("unknown-peer")
-        found.append(remote)
-        return remote.static_static()
-
     parsed = parse_initiation(message)
     state = initial_state(IDENTIFIER, identity.public_key)
-    timestamp = read_first(
-        state, identity.static, parsed.ephemeral, parsed.sealed_static, parsed.sealed_timestamp, static_static
-    )
-    return ConsumedInitiation(found[0], timestamp, parsed.sender, parsed.ephemeral, state)
+    remote = lookup(read_first_static(state, identity.static, parsed.ephemeral, parsed.sealed_static))
+    if remote is None:
+        raise HandshakeError("unknown-peer")
+    timestamp = read_first_payload(state, remote.static_static(), parsed.sealed_timestamp)
+    return ConsumedInitiation(remote, timestamp, parsed.sender, parsed.ephemeral, state)
 
 
 def create_response(

@@ -1,7 +1,7 @@
 """The handshake's messages: bytes <-> frozen values.  Read the WireGuard paper, 5.4.2, 5.4.3, 5.4.7.
 
-Sizes are exact and the three reserved bytes are zero: a peer's `Reserved` is taken off before this and put on behind it.
-`encode()` gives an initiation or a response without its two MACs, which depend on whom it goes to and when (cookies.py).
+Sizes are exact and the three reserved bytes are zero: a peer's `Reserved` is taken off before and put on behind this.
+`encode()` gives an initiation or a response without its two MACs: those are the business of cookies.py.
 """
 
 from __future__ import annotations
@@ -56,23 +56,27 @@ class CookieReplyMessage(NamedTuple):
 
 def parse_initiation(buf: Buffer) -> InitiationMessage:
     """A whole initiation, MACs included but not looked at.  Raises HandshakeError."""
-    return InitiationMessage(*_unpack(_INITIATION, buf, INITIATION_BYTES, TYPE_INITIATION))
+    _check(buf, INITIATION_BYTES, TYPE_INITIATION)
+    _, sender, ephemeral, sealed_static, sealed_timestamp = _INITIATION.unpack_from(buf)
+    return InitiationMessage(sender, ephemeral, sealed_static, sealed_timestamp)
 
 
 def parse_response(buf: Buffer) -> ResponseMessage:
     """A whole response, MACs included but not looked at.  Raises HandshakeError."""
-    return ResponseMessage(*_unpack(_RESPONSE, buf, RESPONSE_BYTES, TYPE_RESPONSE))
+    _check(buf, RESPONSE_BYTES, TYPE_RESPONSE)
+    _, sender, receiver, ephemeral, sealed_nothing = _RESPONSE.unpack_from(buf)
+    return ResponseMessage(sender, receiver, ephemeral, sealed_nothing)
 
 
 def parse_cookie_reply(buf: Buffer) -> CookieReplyMessage:
     """Raises HandshakeError."""
-    return CookieReplyMessage(*_unpack(_COOKIE_REPLY, buf, COOKIE_REPLY_BYTES, TYPE_COOKIE_REPLY))
+    _check(buf, COOKIE_REPLY_BYTES, TYPE_COOKIE_REPLY)
+    _, receiver, nonce, sealed_cookie = _COOKIE_REPLY.unpack_from(buf)
+    return CookieReplyMessage(receiver, nonce, sealed_cookie)
 
 
-def _unpack(layout: Struct, buf: Buffer, size: int, expected: int) -> tuple[int | bytes, ...]:
+def _check(buf: Buffer, size: int, message_type: int) -> None:
     if len(buf) != size:
         raise HandshakeError("handshake-length")
-    message_type, *fields = layout.unpack_from(buf)
-    if message_type != expected:
+    if int.from_bytes(buf[:4], "little") != message_type:
         raise HandshakeError("handshake-type")
-    return tuple(fields)

@@ -5,14 +5,12 @@
              -> e, es, s, ss, payload
              <- e, ee, se, psk, payload
 
-The functions follow the messages: write and read the first, write and read the second, `split`.  Prologue and payloads are
-the caller's, so published vectors run through this very code.  A state is changed as a message is processed: work on a
-`copy()` of one that must survive a message that turns out to be forged.
+The functions follow the messages: write and read the first, write and read the second, `split`.  Prologue and payloads
+are the caller's, so published vectors run through this very code.  A state changes as a message is processed: work on
+a `copy()` of one that must survive a message that turns out to be forged.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from usernet.wireguard.constants import CONSTRUCTION
 from usernet.wireguard.crypto import PrivateKey, aead_open, aead_seal, hash_of, kdf1, kdf2, kdf3
@@ -88,19 +86,18 @@ def write_first(
     return sealed_static, state.encrypt_and_hash(payload)
 
 
-def read_first(
-    state: SymmetricState,
-    static: PrivateKey,
-    remote_ephemeral: bytes,
-    sealed_static: bytes,
-    sealed_payload: bytes,
-    static_static: Callable[[bytes], bytes],
+def read_first_static(
+    state: SymmetricState, static: PrivateKey, remote_ephemeral: bytes, sealed_static: bytes
 ) -> bytes:
-    """The payload.  `static_static` gives the DH with the initiator's static key just learnt, or raises."""
+    """-> e, es, s: the initiator's static key, which only the rest of the message proves."""
     state.mix_ephemeral(remote_ephemeral)
     state.mix_key(static.exchange(remote_ephemeral))
-    remote_static = state.decrypt_and_hash(sealed_static)
-    state.mix_key(static_static(remote_static))
+    return state.decrypt_and_hash(sealed_static)
+
+
+def read_first_payload(state: SymmetricState, static_static: bytes, sealed_payload: bytes) -> bytes:
+    """-> ss, payload: the payload."""
+    state.mix_key(static_static)
     return state.decrypt_and_hash(sealed_payload)
 
 

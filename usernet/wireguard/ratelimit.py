@@ -1,7 +1,7 @@
-"""How many handshakes a source may ask for while we are under load: a token bucket for each.  Read the WireGuard paper, 5.3.
+"""How many handshakes a source may ask for while we are under load: a token bucket for each.
 
-A source is an IPv4 address or an IPv6 /64, for a whole /64 is one customer's.  Only addresses that have proved by MAC2 that
-they receive get here, and still the table is capped.
+Read the WireGuard paper, 5.3.  A source is an IPv4 address or an IPv6 /64, for a whole /64 is one customer's.  Only
+addresses that have proved by MAC2 that they receive get here, and still the table is capped.
 """
 
 from __future__ import annotations

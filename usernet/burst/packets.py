@@ -1,8 +1,9 @@
 """The currency of every inner boundary: bursts of super-packets.
 
-A super-packet is what Linux calls a GSO packet: one IP packet of up to 64 KiB and the size of its segments.  A single packet
-is a super-packet whose segment size is 0.  Inbound they lie in one buffer (`PacketBurst`); outbound each is a header and the
-pieces of its payload (`SuperPacket`), so that the send buffer's bytes are copied only once, while they are sealed.
+A super-packet is what Linux calls a GSO packet: one IP packet of up to 64 KiB and the size of its segments.  A single
+packet is a super-packet whose segment size is 0.  Inbound they lie in one buffer (`PacketBurst`); outbound each is a
+header and the pieces of its payload (`SuperPacket`), so that the send buffer's bytes are copied only once, while they
+are sealed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ ECN_CE = 4  # congestion was experienced, inside or outside (RFC 6040)
 MAX_RUN_SEGMENTS = 64
 MAX_RUN_BYTES = 65_474
 
-# offset B, length B, segment size B (0 = single), segments, transport offset B from the packet's start (0 = none), flags
+# offset B, length B, segment size B (TCP payload of a full segment; 0 = single), segments, transport offset B from the
+# packet's start (0 = none, a fragment, or behind IPv6 extension headers), flags.  Rows lie in the buffer in order.
 Row = tuple[int, int, int, int, int, int]
 
 
@@ -37,9 +39,9 @@ class Drops(dict[str, int]):
 class PacketBurst:
     """Plaintext super-packets on their way in.  Valid only during the call it is passed to: copy what you keep, once.
 
-    A row's header is that of its first segment (lengths in it are the first segment's too: the row's own are what counts),
-    with PSH of any segment ORed in.  A plain tuple per row, and no flow hash: a dictionary keyed by the flow's own bytes is
-    as fast in Python and needs no second look for collisions.
+    A row's header is that of its first segment (lengths and checksums in it are the first segment's too: the row's own
+    are what counts), with PSH of any segment ORed in.  A plain tuple per row, and no flow hash: a dictionary keyed by
+    the flow's own bytes is as fast in Python and needs no second look for collisions.
     """
 
     __slots__ = ("buf", "rows")
@@ -57,8 +59,8 @@ class SuperPacket(NamedTuple):
 
     mss == 0: header + pieces is one finished packet, checksums and all, sent as it is.
     mss > 0:  header is an IPv4/IPv6 + TCP header with options, in which the kernel fills in lengths, IPv4 ID (+1 per
-              segment), sequence number (+mss per segment), checksums, and FIN/PSH only on the last segment; the payload is
-              cut into segments of at most mss bytes.  A payload of at most mss bytes is one segment.
+              segment), sequence number (+mss per segment), checksums, and FIN/PSH only on the last segment; the
+              payload is cut into segments of at most mss bytes.  A payload of at most mss bytes is one segment.
     Pieces are views of immutable bytes, or are not touched by their owner before the tunnel has sealed or staged them.
     """
 
@@ -91,8 +93,8 @@ class SendBurst(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What `Kernel.open_burst` did: it consumed `datagrams`, of which `authentic` were authentic and new (a keepalive is),
-    carrying `authentic_bytes` on the wire; `data` of those held a packet."""
+    """What `Kernel.open_burst` did: it consumed `datagrams`, of which `authentic` were authentic and new (a keepalive
+    is), carrying `authentic_bytes` on the wire; `data` of those held a packet, even if one that was dropped."""
 
     datagrams: int
     authentic: int
@@ -115,7 +117,8 @@ class SendKey(Protocol):
 
 
 class Kernel(Protocol):
-    """What seals and opens bursts.  Two implementations with the same tests; chosen once and injected into the tunnel."""
+    """What seals and opens bursts.  Implementations share their tests; one is chosen once and injected into the
+    tunnel."""
 
     name: str
 
@@ -123,13 +126,12 @@ class Kernel(Protocol):
 
     def send_key(self, key: bytes, remote_index: int) -> SendKey: ...
 
-    def open_burst(
-        self, key: ReceiveKey, burst: DatagramBurst, start: int, out: PacketBurst, drops: Drops
-    ) -> Opened:
+    def open_burst(self, key: ReceiveKey, burst: DatagramBurst, start: int, out: PacketBurst, drops: Drops) -> Opened:
         """Open datagrams from number `start` up to the first that is not transport data for `key`.
 
         Authenticate, then replay window, trim to the IP length, verify checksums, coalesce in-order TCP; append rows to
-        `out`.  Every datagram consumed that gives no row and is not a keepalive is counted in `drops`.
+        `out`.  Every datagram consumed that gives no row and is not a keepalive is counted in `drops`.  Consumes
+        nothing if datagram `start` is not for `key` by its type and receiver index, or is too short to have them.
         """
 
     def seal_burst(
@@ -139,5 +141,6 @@ class Kernel(Protocol):
 
         Pads to 16 but never beyond mtu.  Returns runs (start, end, datagram size), each fit for one sendmsg with
         UDP_SEGMENT: at most MAX_RUN_SEGMENTS datagrams and MAX_RUN_BYTES, neighbours of equal size in one run whatever
-        flow they belong to.  The caller has made sure there is room: `sealed_size()` bounds what is needed.
+        flow they belong to.  The caller has made sure there is room: `sealed_size()` bounds what is needed.  Seals none
+        of them and returns [] when the counter could pass 2**64 - 2**13 - 1, or the key is wiped.
         """

@@ -1,0 +1,86 @@
+"""A WireGuard tunnel put to work without privileges.
+
+    async with usernet.open_tunnel("wg0.conf") as net:
+        reader, writer = await net.open_connection("example.org", 80)
+
+What is exported here is the public API; importing it costs nothing until a name is used.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from usernet.errors import (
+    ConfigError,
+    DialError,
+    HostUnreachable,
+    NameNotFound,
+    NameServerFailed,
+    NetworkUnreachable,
+    NoHandshake,
+    NoRoute,
+    Problem,
+    UsernetError,
+)
+
+if TYPE_CHECKING:
+    from usernet.aio.datagrams import Datagrams
+    from usernet.aio.network import Network, NetworkStatistics
+    from usernet.aio.server import Server
+    from usernet.config import Config
+    from usernet.wireguard.events import TunnelEvent
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Datagrams",
+    "DialError",
+    "HostUnreachable",
+    "NameNotFound",
+    "NameServerFailed",
+    "Network",
+    "NetworkStatistics",
+    "NetworkUnreachable",
+    "NoHandshake",
+    "NoRoute",
+    "Problem",
+    "Server",
+    "TunnelEvent",
+    "UsernetError",
+    "open_tunnel",
+]
+
+_LAZY = {
+    "Config": "usernet.config",
+    "Datagrams": "usernet.aio.datagrams",
+    "Network": "usernet.aio.network",
+    "NetworkStatistics": "usernet.aio.network",
+    "Server": "usernet.aio.server",
+    "TunnelEvent": "usernet.wireguard.events",
+}
+
+
+def open_tunnel(
+    config: Config | str | os.PathLike[str], *, port: int | None = None, dial_timeout: float = 10.0
+) -> Network:
+    """The network inside the tunnel that `config`, a wg-quick file or what was read from one, describes.
+
+    Use it with `async with`, or call its start() and close().  port: the outer UDP port, 0 = any, None = as configured.
+    dial_timeout: seconds for each connection, name and handshake included.  Raises ConfigError.
+    """
+    from usernet.aio.network import Network
+    from usernet.config import Config, load
+
+    if not isinstance(config, Config):
+        config = load(config)
+    return Network(config, port=port, dial_timeout=dial_timeout)
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(module), name)

@@ -1,0 +1,95 @@
+"""Opening a connection: one dial, and the race of several.  Read RFC 8305 (Happy Eyeballs)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import chain, zip_longest
+from typing import Any, Final, TypeVar
+
+from usernet.aio.runtime import boottime
+from usernet.aio.userspace import UserspaceLink
+from usernet.tcp.connection import CLOSED, CONNECTED, Connection
+
+HAPPY_EYEBALLS_DELAY: Final = 0.3  # RFC 8305 8: recommended 250 ms, at least 100 ms
+
+T = TypeVar("T")
+
+
+class Dial:
+    """The owner of a connection until it is established or has failed."""
+
+    __slots__ = ("_connection", "_future")
+
+    def __init__(self, connection: Connection, future: asyncio.Future[None]) -> None:
+        self._connection = connection
+        self._future = future
+
+    def on_ready(self, readiness: int) -> None:
+        if self._future.done():
+            return
+        if readiness & CONNECTED:
+            self._future.set_result(None)
+        elif readiness & CLOSED:
+            self._future.set_exception(self._connection.error or ConnectionAbortedError("the connection was closed"))
+
+    def abort(self) -> None:
+        if not self._future.done():
+            self._future.set_exception(ConnectionAbortedError("the network was closed"))
+
+
+async def dial(link: UserspaceLink, address: bytes, port: int, local_port: int = 0) -> Connection:
+    """An established connection, for which the caller must find an owner at once.  Cancelled, it leaves nothing."""
+    connection = link.host.connect(address, port, boottime(), local_port=local_port)
+    future: asyncio.Future[None] = link.loop.create_future()
+    link.own(connection, Dial(connection, future))
+    link.changed(connection)
+    try:
+        await future
+    except BaseException:
+        link.abort(connection)
+        raise
+    return connection
+
+
+def interleave(addresses: Sequence[bytes]) -> list[bytes]:
+    """RFC 8305 4: IPv6 first, then the families in turn, each in its order."""
+    v6 = [address for address in addresses if len(address) == 16]
+    v4 = [address for address in addresses if len(address) == 4]
+    return [address for address in chain.from_iterable(zip_longest(v6, v4)) if address is not None]
+
+
+async def race(
+    attempts: Sequence[Callable[[], Coroutine[Any, Any, T]]], delay: float, discard: Callable[[T], None]
+) -> T:
+    """The result of the first attempt to succeed.
+
+    The next one starts when one has failed, or `delay` seconds after the last.  Losers are cancelled, and one that got
+    there at the same time is given to `discard`.  If all fail, the first error is raised.
+    """
+    running: set[asyncio.Task[T]] = set()
+    waiting = list(attempts)
+    first_error: BaseException | None = None
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.ensure_future(waiting.pop(0)()))
+            patience = delay if waiting else None
+            done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    running.discard(task)
+                    return task.result()
+                running.discard(task)
+                first_error = first_error or error
+    finally:
+        for task in running:
+            task.cancel()
+            task.add_done_callback(lambda task: _lost(task, discard))
+    raise first_error or ValueError("nothing to try")
+
+
+def _lost(task: asyncio.Task[T], discard: Callable[[T], None]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        discard(task.result())

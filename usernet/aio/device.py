@@ -1,0 +1,215 @@
+"""THE pump: what moves bursts between the outer socket, the tunnel and the inner link.
+
+One turn, in order:
+1. receive: drain the socket, open what came, hand rows to the link;
+2. timers, if their time has come;
+3. handshakes, at most 2 ms of them;
+4. events, for whoever watches;
+5. transmit: while the socket takes more, pull from the link, seal, send.
+
+A turn is run by the socket being readable or writable, by the one timer, or by a wake: somebody wrote to a connection.
+Wakes are coalesced into one turn.  Nothing here runs while nothing happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from usernet.aio.runtime import boottime
+from usernet.burst.packets import CHECKSUM_OK, PacketBurst, SendBurst
+from usernet.links import DatagramLink, PacketLink
+from usernet.wire.icmp import Kind, unreachable_for
+from usernet.wireguard.events import HandshakeCompleted, PathReturned, TunnelEvent
+from usernet.wireguard.tunnel import Rejected, Tunnel
+
+# Hand rows over once this much has been opened: while it still lies in the processor's cache, and bounded by the burst.
+DELIVER_BYTES: Final = 256 << 10
+TAKE_BYTES: Final = 256 << 10
+# Then let the loop look at everything else before sending on.
+TURN_BYTES: Final = 1 << 20
+HANDSHAKE_SECONDS: Final = 0.002
+# uvloop rounds to this: what is asked for below it could fire at once, over and over.
+TIMER_RESOLUTION: Final = 0.001
+
+
+class Device:
+    """Joins one tunnel, one DatagramLink and one PacketLink.  All three are its owner's, and outlive it."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tunnel: Tunnel,
+        datagram_link: DatagramLink,
+        packet_link: PacketLink,
+        on_event: Callable[[TunnelEvent], None],
+    ) -> None:
+        self._loop = loop
+        self._tunnel = tunnel
+        self._datagrams = datagram_link
+        self._packets = packet_link
+        self._on_event = on_event
+        self._burst = PacketBurst()
+        self._unsent: list[SendBurst] = []  # what the socket did not take: valid until the next seal, so seal nothing
+        self._in_turn = False
+        self._woken = False
+        self._scheduled: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._closed = False
+
+    def start(self) -> None:
+        self._packets.on_wake(self.wake)
+        self._datagrams.on_readable(self._readable)
+        self._arm(boottime())
+
+    def close(self) -> None:
+        """Stop; what the link still has to say is sent if the socket takes it."""
+        if self._closed:
+            return
+        self._turn(receive=False)
+        self._closed = True
+        self._datagrams.on_writable(None)
+        for handle in (self._scheduled, self._timer):
+            if handle is not None:
+                handle.cancel()
+        self._scheduled = self._timer = None
+
+    def wake(self) -> None:
+        """The link has something to send, or an earlier deadline.  Cheap, and callable from within a turn."""
+        self._woken = True
+        if not (self._in_turn or self._scheduled or self._unsent or self._closed):
+            self._scheduled = self._loop.call_soon(self._woken_turn)
+
+    def _woken_turn(self) -> None:
+        self._scheduled = None
+        if self._woken:  # a turn for another reason may have seen to it already
+            self._turn(receive=False)
+
+    def _readable(self) -> None:
+        self._turn(receive=True)
+
+    def _writable(self) -> None:
+        self._datagrams.on_writable(None)
+        unsent, self._unsent = self._unsent, []
+        if self._send(unsent):
+            self._turn(receive=False)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._turn(receive=False)
+
+    def _turn(self, *, receive: bool) -> None:
+        if self._closed:
+            return
+        now = boottime()
+        self._in_turn = True
+        try:
+            if receive:
+                self._receive(now)
+            self._handle_timeouts(now)
+            self._handshakes(now)
+            self._take_events(now)
+            self._transmit(now)
+            self._take_events(now)
+        finally:
+            self._in_turn = False
+        if self._woken and not self._unsent:
+            self.wake()  # events, or the turn's byte limit, left something to send
+        self._arm(now)
+
+    def _receive(self, now: float) -> None:
+        out = self._burst
+        receive, deliver = self._tunnel.receive_datagrams, self._packets.deliver
+        opened = 0
+        for burst in self._datagrams.receive():
+            size = sum(burst.lengths)
+            if opened + size > DELIVER_BYTES and out.rows:
+                deliver(out, now)
+                out.clear()
+                opened = 0
+            opened += size
+            receive(burst, out, now)
+        if out.rows:
+            deliver(out, now)
+            out.clear()
+
+    def _handle_timeouts(self, now: float) -> None:
+        due = self._tunnel.next_timeout()
+        if due is not None and due <= now:
+            self._tunnel.handle_timeout(now)
+        due = self._packets.next_timeout()
+        if due is not None and due <= now:
+            self._packets.handle_timeout(now)
+
+    def _handshakes(self, now: float) -> None:
+        if not self._tunnel.process_handshake(now):
+            return
+        end = now + HANDSHAKE_SECONDS
+        while self._tunnel.process_handshake(now):
+            if boottime() > end:
+                self._woken = True  # the rest in the next turn: data first
+                return
+
+    def _take_events(self, now: float) -> None:
+        for event in self._tunnel.events():
+            if isinstance(event, HandshakeCompleted | PathReturned):
+                self._packets.path_changed(now)
+            self._on_event(event)
+
+    def _transmit(self, now: float) -> None:
+        """Pull, seal and send until nothing is left or the socket would block."""
+        tunnel, take = self._tunnel, self._packets.take
+        sent = 0
+        while not self._unsent:
+            self._woken = False
+            packets = take(TAKE_BYTES, now)
+            if packets:
+                rejected = tunnel.seal(packets, now)
+                if rejected:
+                    self._bounce(rejected, now)
+            bursts = tunnel.datagrams_to_send(now)
+            if bursts:
+                self._send(bursts)
+            elif not packets and not self._woken:
+                return
+            sent += sum(len(burst.buf) for burst in bursts)
+            if sent >= TURN_BYTES:
+                self._woken = True
+                return
+
+    def _send(self, bursts: list[SendBurst]) -> bool:
+        send = self._datagrams.send
+        for index, burst in enumerate(bursts):
+            if not send(burst):
+                self._unsent = bursts[index:]
+                self._datagrams.on_writable(self._writable)
+                return False
+        return True
+
+    def _bounce(self, rejected: list[Rejected], now: float) -> None:
+        """Tell the inner sender that its packet went nowhere, as a router would (WireGuard: host unreachable)."""
+        burst = PacketBurst(0)
+        for packet, reason in rejected:
+            kind = Kind.NETWORK_UNREACHABLE if reason == "no-route" else Kind.HOST_UNREACHABLE
+            error = unreachable_for(packet.header + b"".join(packet.pieces), kind)
+            if error is not None:
+                burst.rows.append((len(burst.buf), len(error), 0, 1, 20 if error[0] >> 4 == 4 else 40, CHECKSUM_OK))
+                burst.buf += error
+        if burst.rows:
+            self._packets.deliver(burst, now)
+
+    def _arm(self, now: float) -> None:
+        """Keep one loop timer at or before the earliest deadline; one that moved back lets it fire for nothing."""
+        first, second = self._tunnel.next_timeout(), self._packets.next_timeout()
+        deadline = second if first is None else first if second is None else min(first, second)
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+            return
+        if deadline <= now:  # it loops packets back to itself
+            self.wake()
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = self._loop.call_later(max(TIMER_RESOLUTION, deadline - now), self._timer_fired)

@@ -1,0 +1,176 @@
+"""The peers' endpoint names: resolved by the host's own resolver, and again when handshakes fail.
+
+A name that does not resolve is asked for again with back-off and reported once.  A dynamic address that moved is found
+again because the third initiation without an answer, and each series that was given up, asks anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from usernet.aio.runtime import Tasks, boottime, log
+from usernet.burst.packets import Address
+from usernet.wireguard.events import EndpointMoved, HandshakeGaveUp, HandshakeStarted, TunnelEvent
+
+FAILED_ATTEMPT: Final = 3  # the initiation that says the address may be stale
+REFRESH_SECONDS: Final = 15.0  # at most this often for one peer
+FIRST_RETRY: Final = 1.0
+LAST_RETRY: Final = 30.0
+
+LookUp = Callable[[str, int], Awaitable[list[Address]]]
+
+
+class _Named:
+    """One peer's endpoint name."""
+
+    __slots__ = ("asked", "current", "host", "known", "port", "public_key", "task", "trouble", "turn")
+
+    def __init__(self, public_key: bytes, host: str, port: int) -> None:
+        self.public_key = public_key
+        self.host = host
+        self.port = port
+        self.current: Address | None = None  # where the tunnel sends
+        self.known = asyncio.Event()
+        self.trouble = ""
+        self.turn = -1  # which of a name's addresses: the next at each failure
+        self.asked = 0.0
+        self.task: asyncio.Task[None] | None = None
+
+
+class Endpoints:
+    """`moved(public_key, address)` is called with each new address, outside of the tunnel's own calls."""
+
+    def __init__(self, tasks: Tasks, moved: Callable[[bytes, Address], None], look_up: LookUp | None = None) -> None:
+        self._tasks = tasks
+        self._moved = moved
+        self._look_up = look_up or host_look_up
+        self._named: dict[bytes, _Named] = {}
+
+    def add(self, public_key: bytes, host: str, port: int) -> Address | None:
+        """The address of a literal; None for a name, which is resolved from now on."""
+        literal = literal_address(host, port)
+        if literal is None:
+            named = self._named[public_key] = _Named(public_key, host, port)
+            self._refresh(named)
+        return literal
+
+    async def known(self, public_key: bytes) -> None:
+        """Return once the peer's endpoint is known, or need not be."""
+        named = self._named.get(public_key)
+        if named is not None:
+            await named.known.wait()
+
+    def is_known(self, public_key: bytes) -> bool:
+        named = self._named.get(public_key)
+        return named is None or named.known.is_set()
+
+    def trouble(self, public_key: bytes) -> str:
+        """Why the name does not resolve, or ''."""
+        named = self._named.get(public_key)
+        return "" if named is None else named.trouble
+
+    def on_event(self, event: TunnelEvent) -> None:
+        named = self._named.get(event.public_key)
+        if named is None:
+            return
+        if isinstance(event, EndpointMoved):
+            named.current = event.new
+            named.known.set()
+        elif _is_failure(event) and boottime() - named.asked >= REFRESH_SECONDS:
+            self._refresh(named)
+
+    def _refresh(self, named: _Named) -> None:
+        if named.task is None or named.task.done():
+            named.asked = boottime()
+            named.task = self._tasks.start(self._resolve(named), f"resolve endpoint {named.host}")
+
+    async def _resolve(self, named: _Named) -> None:
+        delay = FIRST_RETRY
+        while True:
+            named.asked = boottime()
+            try:
+                addresses = await self._look_up(named.host, named.port)
+                break
+            except OSError as error:
+                if not named.trouble:
+                    peer = base64.b64encode(named.public_key).decode()
+                    log.warning("endpoint %s of peer %s does not resolve: %s; retrying", named.host, peer, error)
+                named.trouble = f"endpoint name {named.host} does not resolve: {error.strerror or error}"
+            if named.current is not None:
+                return  # there is one to go on with; the next failed handshake asks again
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LAST_RETRY)
+        named.trouble = ""
+        named.turn += 1
+        address = addresses[named.turn % len(addresses)]
+        if address != named.current:
+            if named.current is not None:
+                log.info("endpoint %s is now %s", named.host, address[0])
+            named.current = address
+            self._moved(named.public_key, address)
+        named.known.set()
+
+
+def _is_failure(event: TunnelEvent) -> bool:
+    return isinstance(event, HandshakeGaveUp) or (
+        isinstance(event, HandshakeStarted) and event.attempt >= FAILED_ATTEMPT
+    )
+
+
+def literal_address(host: str, port: int) -> Address | None:
+    """The address an IP literal names, scope included; None if it is a name."""
+    try:
+        return _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST))[0]
+    except OSError:
+        return None
+
+
+async def host_look_up(host: str, port: int) -> list[Address]:
+    """As the host resolves it.  Raises OSError.
+
+    In a thread that nobody waits for: the loop's executor would hold up the end of the program for as long as a dead
+    name server takes to fail.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[list[Address]] = loop.create_future()
+
+    def settle(addresses: list[Address], error: OSError | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(addresses)
+
+    def work() -> None:
+        addresses: list[Address] = []
+        failure: OSError | None = None
+        try:
+            addresses = _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
+        except OSError as error:
+            failure = error
+        except UnicodeError:
+            failure = OSError("the name is not a legal one")
+        try:
+            loop.call_soon_threadsafe(settle, addresses, failure)
+        except RuntimeError:
+            return  # the loop has been closed meanwhile
+
+    threading.Thread(target=work, name=f"resolve {host}", daemon=True).start()
+    return await future
+
+
+def _addresses(
+    infos: list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]],
+) -> list[Address]:
+    """The socket addresses of both families, each once, in the resolver's order (RFC 6724)."""
+    wanted = (socket.AF_INET, socket.AF_INET6)
+    found = dict.fromkeys(info[4] for info in infos if info[0] in wanted)
+    if not found:
+        raise OSError("the name has no address")
+    return list(found)  # type: ignore[arg-type]

@@ -1,0 +1,305 @@
+"""The network inside one WireGuard tunnel: what a program holds.
+
+`usernet.open_tunnel(config)` makes one; `async with` starts and closes it.  The floor is asyncio's own shape,
+transports and protocols (create_connection, create_server, create_datagram_endpoint); the storey above is streams,
+datagrams, ping and resolve.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, dial, interleave, race
+from usernet.aio.datagrams import Datagrams, DatagramTransport
+from usernet.aio.device import Device
+from usernet.aio.endpoints import Endpoints
+from usernet.aio.reach import Reach
+from usernet.aio.resolver import Resolver, literal_host
+from usernet.aio.runtime import Tasks, boottime
+from usernet.aio.server import ProtocolFactory, Server
+from usernet.aio.streams import DEFAULT_LIMIT, ClientConnected, open_connection, start_server
+from usernet.aio.transports import StreamTransport
+from usernet.aio.udp import UdpLink
+from usernet.aio.userspace import UserspaceLink
+from usernet.burst import default_kernel
+from usernet.burst.packets import Address
+from usernet.links import DatagramLink
+from usernet.stack.host import Host, HostStatistics
+from usernet.tcp.connection import Connection
+from usernet.wire.ip import format_address, pack_address
+from usernet.wireguard.events import TunnelEvent
+from usernet.wireguard.timers import Timing
+from usernet.wireguard.tunnel import PeerSettings, Tunnel, TunnelStatistics
+
+if TYPE_CHECKING:
+    from usernet.config import Config
+
+DEFAULT_MTU: Final = 1420
+DIAL_TIMEOUT: Final = 10.0
+
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkStatistics:
+    """A snapshot of the tunnel and of the stack inside it."""
+
+    tunnel: TunnelStatistics
+    host: HostStatistics
+
+
+class Network:
+    """One tunnel and the userspace stack inside it.
+
+    config: what a wg-quick file says.  port: the outer UDP port, 0 = any, None = as configured.  dial_timeout (s)
+    bounds every dial, names and handshake included.  datagram_link: used instead of a UDP socket of its own.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        port: int | None = None,
+        dial_timeout: float = DIAL_TIMEOUT,
+        datagram_link: DatagramLink | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        interface = config.interface
+        self.addresses = tuple(format_address(address) for address, _ in interface.addresses)
+        self.mtu = interface.mtu or DEFAULT_MTU
+        self.dial_timeout = dial_timeout
+        self._config = config
+        self._port = port if port is not None else interface.listen_port or 0
+        self._servers = [pack_address(server) for server in interface.dns]
+        self._datagram_link = datagram_link
+        self._timing = timing or Timing()
+        self._callbacks: list[Callable[[TunnelEvent], None]] = []
+        self._started = False
+        self._closed = False
+
+    async def __aenter__(self) -> Network:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Open the outer socket and start.  Raises OSError when its port is taken.  No handshake is waited for."""
+        if self._started:
+            raise RuntimeError("the network has been started already")
+        loop = asyncio.get_running_loop()
+        interface = self._config.interface
+        if self._datagram_link is None:
+            self._datagram_link = UdpLink.open(loop, self._port)
+        self._started = True
+        self.listen_port = self._datagram_link.port
+        self._tasks = Tasks(loop)
+        self._tunnel = Tunnel(
+            interface.private_key,
+            kernel=default_kernel(),
+            random=os.urandom,
+            wall_ns=time.time_ns,
+            mtu=self.mtu,
+            timing=self._timing,
+        )
+        self._host = Host([address for address, _ in interface.addresses], mtu=self.mtu, random=os.urandom)
+        self._link = UserspaceLink(loop, self._host, self._on_stalled)
+        self._device = Device(loop, self._tunnel, self._datagram_link, self._link, self._on_event)
+        self._endpoints = Endpoints(self._tasks, self._on_endpoint)
+        self._reach = Reach(self._config, self._tunnel, self._endpoints)
+        self._resolver = Resolver(self, self._tasks, interface.dns, interface.dns_search)
+        self._add_peers()
+        self._device.start()
+
+    def _add_peers(self) -> None:
+        now = boottime()
+        for peer in self._config.peers:
+            endpoint = None if peer.endpoint is None else self._endpoints.add(peer.public_key, *peer.endpoint)
+            settings = PeerSettings(
+                public_key=peer.public_key,
+                preshared_key=peer.preshared_key,
+                allowed_ips=peer.allowed_ips,
+                endpoint=endpoint,
+                persistent_keepalive=peer.persistent_keepalive,
+                reserved=peer.reserved,
+            )
+            self._tunnel.add_peer(settings, now)
+
+    async def close(self) -> None:
+        """Abort what is open and close the socket.  Idempotent."""
+        if not self._started or self._closed:
+            return
+        self._closed = True
+        await self._tasks.close()
+        self._link.abandon()
+        self._device.close()
+        self._link.close()
+        assert self._datagram_link is not None  # noqa: S101 - for the type checker: start() made it
+        self._datagram_link.close()
+        await asyncio.sleep(0)  # connection_lost of what was open
+
+    # What is known
+
+    def covers(self, address: str) -> bool:
+        """Whether an address (an IP literal) is our own or some peer's; never so for loopback and link-local."""
+        try:
+            return self._reach.carries(pack_address(address))
+        except ValueError:
+            return False
+
+    def on_event(self, callback: Callable[[TunnelEvent], None]) -> None:
+        """Call back with each event of the tunnel: handshakes, endpoints that moved."""
+        self._callbacks.append(callback)
+
+    def statistics(self) -> NetworkStatistics:
+        return NetworkStatistics(self._tunnel.statistics(), self._host.statistics())
+
+    # The floor
+
+    async def create_connection(
+        self,
+        protocol_factory: Callable[[], ProtocolT],
+        host: str,
+        port: int,
+        *,
+        local_port: int = 0,
+        happy_eyeballs_delay: float = HAPPY_EYEBALLS_DELAY,
+    ) -> tuple[StreamTransport, ProtocolT]:
+        """As loop.create_connection.  Raises what usernet.errors lists, ConnectionRefusedError or TimeoutError."""
+        connection = await self._connect(host, port, local_port, happy_eyeballs_delay)
+        try:
+            protocol = protocol_factory()
+            transport = StreamTransport(self._link, connection, protocol)
+        except BaseException:
+            self._link.abort(connection)
+            raise
+        transport.start()
+        return transport, protocol
+
+    async def create_server(
+        self, protocol_factory: ProtocolFactory, host: str | None, port: int, *, backlog: int = 128
+    ) -> Server:
+        """As loop.create_server.  `host` is one of our own addresses, or None for all of them."""
+        address = self._reach.own_address(host)
+        listener = self._host.listen(port, address=address, backlog=backlog)
+        return Server(self._link, listener, protocol_factory)
+
+    async def create_datagram_endpoint(
+        self,
+        protocol_factory: Callable[[], ProtocolT],
+        local_addr: tuple[str | None, int] | None = None,
+        remote_addr: tuple[str, int] | None = None,
+    ) -> tuple[DatagramTransport, ProtocolT]:
+        """As loop.create_datagram_endpoint; a name in remote_addr is resolved, later ones in sendto() are not."""
+        socket, remote = await self._open_udp(local_addr, remote_addr)
+        protocol = protocol_factory()
+        transport = DatagramTransport(self._link, socket, protocol, remote, self._reach.check)  # type: ignore[arg-type]
+        transport.start()
+        return transport, protocol
+
+    # The storey above
+
+    async def open_connection(
+        self, host: str, port: int, *, limit: int = DEFAULT_LIMIT, local_port: int = 0
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As asyncio.open_connection."""
+        return await open_connection(self, host, port, limit=limit, local_port=local_port)
+
+    async def start_server(
+        self,
+        client_connected: ClientConnected,
+        host: str | None,
+        port: int,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        backlog: int = 128,
+    ) -> Server:
+        """As asyncio.start_server."""
+        return await start_server(self, client_connected, host, port, limit=limit, backlog=backlog)
+
+    async def open_datagrams(
+        self,
+        local_addr: tuple[str | None, int] | None = None,
+        remote_addr: tuple[str, int] | None = None,
+    ) -> Datagrams:
+        """A UDP socket to await on."""
+        socket, remote = await self._open_udp(local_addr, remote_addr)
+        return Datagrams(self._link, socket, remote, self._reach.check)
+
+    async def ping(self, host: str, *, timeout: float = 5.0) -> float:  # noqa: ASYNC109 - its error tells why
+        """The round-trip time of one ICMP echo, in seconds.  Raises as a dial does."""
+        addresses: list[bytes] = []
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await self._dialable(host)
+                address = addresses[0]
+                await self._reach.prepare(address)
+                ident, sequence = int.from_bytes(os.urandom(2), "big"), 1
+                reply = self._link.expect_echo(address, ident, sequence)
+                started = time.perf_counter()
+                self._host.ping(address, ident, sequence, os.urandom(56), boottime())
+                self._link.wake()
+                await reply
+                return time.perf_counter() - started
+        except TimeoutError:
+            raise self._reach.too_late(host, addresses or self._servers, timeout) from None
+
+    async def resolve(self, name: str, *, family: int = 0) -> list[str]:
+        """The addresses of a name, by the configuration's DNS servers; `family` is 4, 6, or 0 for all we carry."""
+        return await self._resolver.resolve(name, (family,) if family else self._reach.families)
+
+    # Dialling
+
+    async def _connect(self, host: str, port: int, local_port: int, delay: float) -> Connection:
+        addresses: list[bytes] = []
+        try:
+            async with asyncio.timeout(self.dial_timeout):
+                addresses = await self._dialable(host)
+                if len(addresses) == 1:
+                    return await self._dial(addresses[0], port, local_port)
+                attempts = [lambda a=a: self._dial(a, port, local_port) for a in interleave(addresses)]
+                return await race(attempts, delay, self._link.abort)
+        except TimeoutError:
+            raise self._reach.too_late(host, addresses or self._servers, self.dial_timeout) from None
+
+    async def _dial(self, address: bytes, port: int, local_port: int) -> Connection:
+        await self._reach.prepare(address)
+        return await dial(self._link, address, port, local_port)
+
+    async def _dialable(self, host: str) -> list[bytes]:
+        """The addresses of a host that the tunnel carries, at least one."""
+        literal = literal_host(host)
+        names = [literal] if literal is not None else await self._resolver.resolve(host, self._reach.families)
+        return self._reach.carried(names, host)
+
+    async def _open_udp(
+        self, local_addr: tuple[str | None, int] | None, remote_addr: tuple[str, int] | None
+    ) -> tuple[Any, tuple[bytes, int] | None]:
+        remote = None
+        if remote_addr is not None:
+            remote = ((await self._dialable(remote_addr[0]))[0], remote_addr[1])
+        host, port = local_addr or (None, 0)
+        return self._host.open_udp(port=port, address=self._reach.own_address(host), remote=remote), remote
+
+    # From the tunnel
+
+    def _on_event(self, event: TunnelEvent) -> None:
+        self._endpoints.on_event(event)
+        for callback in self._callbacks:
+            callback(event)
+
+    def _on_stalled(self, remote: bytes) -> None:
+        public_key = self._tunnel.route(remote)
+        if public_key is not None:
+            self._tunnel.request_handshake(public_key, boottime())
+
+    def _on_endpoint(self, public_key: bytes, address: Address) -> None:
+        self._tunnel.set_endpoint(public_key, address)
+        self._tunnel.request_handshake(public_key, boottime())
+        self._device.wake()

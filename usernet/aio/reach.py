@@ -1,0 +1,87 @@
+"""What the tunnel reaches: which addresses it carries, over which peer, and why one did not answer."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from usernet.aio.endpoints import Endpoints
+from usernet.aio.runtime import boottime
+from usernet.errors import NoHandshake, NoRoute
+from usernet.wire.ip import format_address, pack_address
+from usernet.wireguard.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from usernet.config import Config
+
+EVERY_ADDRESS = ("", "0.0.0.0", "::")
+
+
+class Reach:
+    """Answers from the tunnel's allowed IPs and sessions."""
+
+    def __init__(self, config: Config, tunnel: Tunnel, endpoints: Endpoints) -> None:
+        self._tunnel = tunnel
+        self._endpoints = endpoints
+        self.own = frozenset(address for address, _ in config.interface.addresses)
+        theirs = {len(address) for peer in config.peers for address, _ in peer.allowed_ips}
+        ours = {len(address) for address in self.own}
+        # What a name is asked for: the families that we have an address of and some peer carries.
+        self.families = tuple(family for family, size in ((6, 16), (4, 4)) if size in ours and size in theirs)
+
+    def carries(self, address: bytes) -> bool:
+        """Whether it is our own address or a peer's."""
+        if address in self.own:
+            return True
+        return not is_local(address) and self._tunnel.route(address) is not None
+
+    def check(self, address: bytes, host: str) -> None:
+        """Raise NoRoute if it is not; `host` is how the user wrote it."""
+        if not self.carries(address):
+            text = format_address(address)
+            raise NoRoute(f"no peer's allowed IPs cover {host if host == text else f'{host} ({text})'}")
+
+    def carried(self, names: Sequence[str], host: str) -> list[bytes]:
+        """Those of a host's addresses that the tunnel carries, at least one; else NoRoute."""
+        addresses = [pack_address(name) for name in names]
+        carried = [address for address in addresses if self.carries(address)]
+        if not carried:
+            self.check(addresses[0], host)
+        return carried
+
+    def own_address(self, host: str | None) -> bytes | None:
+        """One of our own addresses, or None for all of them.  Raises OSError for anything else."""
+        if not host or host in EVERY_ADDRESS:
+            return None
+        address = pack_address(host)
+        if address not in self.own:
+            raise OSError(errno.EADDRNOTAVAIL, f"{host} is not an address of this tunnel")
+        return address
+
+    async def prepare(self, address: bytes) -> None:
+        """Wait while the name of the peer's endpoint is being resolved, and ask for a session where there is none."""
+        public_key = self._tunnel.route(address)
+        if public_key is None:
+            return
+        if not self._endpoints.is_known(public_key):
+            await self._endpoints.known(public_key)
+        now = boottime()
+        if not self._tunnel.has_session(public_key, now):
+            self._tunnel.request_handshake(public_key, now)
+
+    def too_late(self, host: str, addresses: Iterable[bytes], seconds: float) -> OSError:
+        """What a dial towards these addresses that ran out of time died of."""
+        now = boottime()
+        for public_key in filter(None, map(self._tunnel.route, addresses)):
+            if not self._tunnel.has_session(public_key, now):
+                trouble = self._endpoints.trouble(public_key)
+                return NoHandshake(trouble or f"no handshake with the peer for {host} within {seconds:g} s")
+        return TimeoutError(errno.ETIMEDOUT, f"{host} did not answer within {seconds:g} s")
+
+
+def is_local(address: bytes) -> bool:
+    """Loopback and link-local: never captured by a tunnel, not even by 0.0.0.0/0."""
+    if len(address) == 4:
+        return address[0] == 127 or address[:2] == b"\xa9\xfe"
+    return address == bytes(15) + b"\1" or (address[0] == 0xFE and address[1] & 0xC0 == 0x80)

@@ -1,0 +1,103 @@
+"""A listener of the userspace stack as an asyncio server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from usernet.aio.transports import StreamTransport
+from usernet.aio.userspace import UserspaceLink
+from usernet.stack.listener import Listener
+from usernet.tcp.connection import Connection
+
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+
+class Server(asyncio.AbstractServer):
+    """Accepts until it is closed; connections it has accepted live on.  `async with` closes it and waits for them."""
+
+    def __init__(self, link: UserspaceLink, listener: Listener, protocol_factory: ProtocolFactory) -> None:
+        self._link = link
+        self._listener: Listener | None = listener
+        self._protocol_factory = protocol_factory
+        self._transports: set[StreamTransport] = set()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._forever: asyncio.Future[None] | None = None
+        self.port = listener.port
+        link.accept_from(listener, self)
+
+    def __repr__(self) -> str:
+        return f"<Server port {self.port}{'' if self._listener else ' closed'}>"
+
+    # userspace.Acceptor
+
+    def on_accepted(self, connection: Connection) -> None:
+        try:
+            protocol = self._protocol_factory()
+        except Exception as error:  # noqa: BLE001 - one connection's failure is not the server's
+            self._link.loop.call_exception_handler({"message": "protocol factory failed", "exception": error})
+            self._link.abort(connection)
+            return
+        StreamTransport(self._link, connection, protocol, self).start()
+
+    # transports.Attachable
+
+    def attach(self, transport: StreamTransport) -> None:
+        self._transports.add(transport)
+
+    def detach(self, transport: StreamTransport) -> None:
+        self._transports.discard(transport)
+        self._wake_waiters()
+
+    # asyncio.AbstractServer
+
+    def close(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        self._link.stop_accepting(listener)
+        if self._forever is not None and not self._forever.done():
+            self._forever.cancel()
+        self._wake_waiters()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._link.loop
+
+    def is_serving(self) -> bool:
+        return self._listener is not None
+
+    async def start_serving(self) -> None:
+        """It does from the start."""
+
+    async def serve_forever(self) -> None:
+        """Until cancelled or closed; closes it then."""
+        if self._listener is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        if self._forever is not None:
+            raise RuntimeError(f"server {self!r} is already being awaited on serve_forever()")
+        self._forever = self._link.loop.create_future()
+        try:
+            await self._forever
+        finally:
+            self._forever = None
+            self.close()
+            await self.wait_closed()
+
+    async def wait_closed(self) -> None:
+        """Until it is closed and the last connection it accepted is."""
+        while self._listener is not None or self._transports:
+            waiter: asyncio.Future[None] = self._link.loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def _wake_waiters(self) -> None:
+        if self._listener is None and not self._transports:
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self.close()
+        await self.wait_closed()

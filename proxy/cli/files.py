@@ -1,0 +1,26 @@
+"""Reading FILE for a command: what stands in the way is one line a problem."""
+
+from __future__ import annotations
+
+import click
+
+from proxy.daemon import wgkeys
+from usernet import config
+from usernet.errors import ConfigError
+
+
+def load(path: str) -> config.Config:
+    """The configuration, or an exit with everything that is wrong with it."""
+    try:
+        return config.load(path, derive_public=wgkeys.public)
+    except OSError as error:
+        raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(problem, err=True)
+        raise click.ClickException(f"{path} cannot be used: {count(len(error.problems), 'problem')}") from None
+
+
+def count(number: int, noun: str) -> str:
+    """'1 peer', '2 peers'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

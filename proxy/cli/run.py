@@ -1,0 +1,70 @@
+"""`usernet run FILE`: the daemon."""
+
+from __future__ import annotations
+
+import click
+
+from proxy.cli.check import as_warning
+from proxy.cli.files import load
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option(
+    "--socks5-server", multiple=True, metavar="ADDR", help="Speak SOCKS5 on HOST:PORT; may be repeated; port 0 is any."
+)
+@click.option(
+    "--outbound-http-proxy-listen",
+    multiple=True,
+    metavar="ADDR",
+    help="Be an HTTP proxy on HOST:PORT; may be repeated. An address that has both speaks both.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="UDP port of the tunnel; 0 is any. [default: ListenPort, or any]"
+)
+@click.option(
+    "--dial-timeout",
+    type=click.FloatRange(0.1, 3600),
+    default=10.0,
+    show_default=True,
+    help="Seconds until a connection that does not come about fails.",
+)
+@click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
+@click.option(
+    "--loop",
+    type=click.Choice(["auto", "asyncio", "uvloop"]),
+    default="auto",
+    show_default=True,
+    help="The event loop; auto is uvloop where it is installed.",
+)
+@click.option("--verbose", type=click.IntRange(0, 2), default=0, metavar="N", help="Say more: 1 or 2.")
+@click.option("-v", "more", count=True, help="As --verbose 1; -vv as --verbose 2.")
+def command(
+    file: str,
+    socks5_server: tuple[str, ...],
+    outbound_http_proxy_listen: tuple[str, ...],
+    port: int | None,
+    dial_timeout: float,
+    allow_anyone: bool,
+    loop: str,
+    verbose: int,
+    more: int,
+) -> None:
+    """Run the tunnel of a wg-quick FILE, and a proxy in front of it, until INT or TERM.
+
+    Without an address SOCKS5 and HTTP share 127.0.0.1:1080 and [::1]:1080, unless FILE has [Socks5] or [http] sections.
+    """
+    config = load(file)
+    from proxy.daemon import app, listeners, process
+
+    process.set_up_log(verbose + more)
+    for warning in config.warnings:
+        process.log.warning("%s", as_warning(warning))
+    plan = listeners.plan(socks5_server, outbound_http_proxy_listen, config)
+    listeners.refuse_open(plan, allow_anyone)
+    try:
+        process.run(app.run(config, app.Options(plan, port, dial_timeout)), loop)
+    except ImportError as error:
+        if loop == "uvloop" and error.name == "uvloop":
+            raise click.ClickException("uvloop is not installed: pip install 'usernet[uvloop]'") from None
+        raise

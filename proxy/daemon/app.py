@@ -1,0 +1,140 @@
+"""The composition root: a configuration and flags -> a tunnel, a proxy in front of it, and what is said about both.
+
+The stages of `run`: tunnel up -> listeners open -> hello -> wait for a signal -> listeners, then the tunnel, closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import usernet
+from proxy.daemon.hints import shell_lines
+from proxy.daemon.listeners import Listen
+from proxy.daemon.narrator import Line, Narrator, format_endpoint, short_key
+from proxy.daemon.process import freeze_garbage, log, raise_descriptor_limit, stop_event
+from proxy.daemon.serving import Bound, serve
+from usernet.config import Config, Peer, format_network
+from usernet.errors import UsernetError
+from usernet.wire.ip import format_address
+from usernet.wireguard.events import TunnelEvent
+
+STOP_WITHIN = 1.5  # s for a clean stop, of the 2 s that are promised
+SHOWN_ALLOWED_IPS = 4
+
+
+class StartError(UsernetError):
+    """The daemon cannot start; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags, in the shapes that the parts take."""
+
+    listeners: Sequence[Listen]
+    port: int | None = None  # outer UDP; None: the file's ListenPort
+    dial_timeout: float = 10.0
+
+
+async def run(config: Config, options: Options) -> None:
+    """Serve until INT or TERM."""
+    raise_descriptor_limit()
+    stop = stop_event()
+    port = config.interface.listen_port if options.port is None else options.port
+    network = usernet.open_tunnel(config, port=port, dial_timeout=options.dial_timeout)
+    teller = Teller(asyncio.get_running_loop())
+    network.on_event(teller.event)
+    try:
+        await network.start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"UDP port {port} is in use; end what uses it, or choose another with --port") from None
+        raise StartError(f"the tunnel cannot start: {error.strerror or error}") from error
+    try:
+        async with serve(network, options.listeners, options.dial_timeout) as bound:
+            for line in hello(config, network, bound):
+                log.info("%s", line)
+            freeze_garbage()
+            await stop.wait()
+    finally:
+        teller.close()
+        await close(network)
+
+
+async def close(network: usernet.Network) -> None:
+    """Close it, but never hang: a process that was told to stop stops."""
+    try:
+        async with asyncio.timeout(STOP_WITHIN):
+            await network.close()
+    except TimeoutError:
+        log.warning("the tunnel took longer than %g s to close; left as it is", STOP_WITHIN)
+
+
+class Teller:
+    """Puts a Narrator's lines into the log, and calls it when it wants to be."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._narrator = Narrator()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def event(self, event: TunnelEvent) -> None:
+        self._tell(self._narrator.event(event, time.monotonic()))
+
+    def _tell(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            (log.warning if line.warning else log.debug if line.detail else log.info)("%s", line.text)
+        self._arm()
+
+    def _arm(self) -> None:
+        self.close()
+        deadline = self._narrator.next_timeout()
+        if deadline is not None:
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._tell(self._narrator.handle_timeout(time.monotonic()))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def hello(config: Config, network: usernet.Network, bound: Sequence[Bound]) -> Iterator[str]:
+    """What there is, and what to do with it."""
+    yield f"tunnel: {', '.join(network.addresses)}, MTU {network.mtu}, UDP port {network.listen_port}"
+    for peer in config.peers:
+        yield f"peer {short_key(peer.public_key)}: {_endpoint(peer)}, {_allowed(peer)}"
+    for one in bound:
+        yield f"proxy: {one}"
+        if not one.listen.is_loopback and one.listen.username is None:
+            yield f"proxy: everybody who reaches {one.where} may use the tunnel"
+    if bound:
+        yield "to use it from a shell, paste:"
+        for line in shell_lines(bound, _example_url(config)):
+            yield f"  {line}"
+
+
+def _endpoint(peer: Peer) -> str:
+    return "endpoint " + format_endpoint(peer.endpoint) if peer.endpoint else "no endpoint: it has to speak first"
+
+
+def _allowed(peer: Peer) -> str:
+    nets = [format_network(net) for net in peer.allowed_ips[:SHOWN_ALLOWED_IPS]]
+    more = len(peer.allowed_ips) - len(nets)
+    return "allowed IPs " + (", ".join(nets) or "none") + (f" and {more} more" if more else "")
+
+
+def _example_url(config: Config) -> str:
+    """A first thing to fetch: anything where a peer takes everything, else the first host of the first network."""
+    nets = [net for peer in config.peers for net in peer.allowed_ips]
+    if not nets or any(length == 0 for _, length in nets):
+        return "https://example.org/"
+    packed, length = nets[0]
+    first = int.from_bytes(packed, "big") + (0 if length == len(packed) * 8 else 1)
+    address = format_address(first.to_bytes(len(packed), "big"))
+    return f"http://[{address}]/" if ":" in address else f"http://{address}/"

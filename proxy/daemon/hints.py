@@ -1,0 +1,30 @@
+"""Lines to paste into a shell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proxy.daemon.serving import Bound
+
+
+def shell_lines(bound: Sequence[Bound], url: str) -> list[str]:
+    """How to point programs at the first listener of each protocol, and a first command to try."""
+    lines = []
+    socks = next((one for one in bound if one.listen.socks5), None)
+    http = next((one for one in bound if one.listen.http), None)
+    if socks is not None:
+        lines.append(f"export ALL_PROXY=socks5h://{_authority(socks)}")
+    if http is not None:
+        lines.append(f"export http_proxy=http://{_authority(http)} https_proxy=http://{_authority(http)}")
+    if socks is not None:
+        lines.append(f"curl -x socks5h://{_authority(socks)} {url}")
+    elif http is not None:
+        lines.append(f"curl -x http://{_authority(http)} {url}")
+    return lines
+
+
+def _authority(bound: Bound) -> str:
+    """Where credentials are needed a place for them is shown, never they themselves."""
+    host, port = bound.client_address
+    user = "" if bound.listen.username is None else "USER:PASSWORD@"
+    return f"{user}[{host}]:{port}" if ":" in host else f"{user}{host}:{port}"

@@ -1,0 +1,112 @@
+"""Where the proxy listens: flags, the file's [Socks5] and [http] sections and the default, made into one list.
+
+A flag wins over the file's sections of its kind.  Whoever names an address for one protocol gets that and no more; the
+default, both protocols on port 1080 of both loopback addresses, holds only where nothing is named at all.  Equal
+addresses share a port, but with port 0 there are two.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from usernet.config import Config, ProxySection
+from usernet.config.values import BadValue, bind_address
+from usernet.errors import UsernetError
+
+DEFAULT_PORT = 1080
+LOOPBACK = ("127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address and what is spoken there.  An empty host is every address of the machine."""
+
+    host: str
+    port: int
+    socks5: bool
+    http: bool
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    optional: bool = False  # the default's ::1, which a machine without IPv6 does not have
+
+    @property
+    def protocols(self) -> str:
+        return "SOCKS5 and HTTP" if self.socks5 and self.http else "SOCKS5" if self.socks5 else "HTTP"
+
+    @property
+    def is_loopback(self) -> bool:
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class ListenError(UsernetError):
+    """An address that cannot be listened on as asked."""
+
+
+def parse_listen(text: str, flag: str) -> tuple[str, int]:
+    """host:port, [IPv6]:port or :port."""
+    try:
+        return bind_address(text)
+    except BadValue as bad:
+        raise ListenError(f"{flag}: {bad.message}; {bad.remedy}") from None
+
+
+def plan(socks5: Sequence[str], http: Sequence[str], config: Config) -> list[Listen]:
+    """The listeners to open.  `socks5` and `http` are the flags' values."""
+    wanted = [*_of_kind("socks5", socks5, config.proxies), *_of_kind("http", http, config.proxies)]
+    if not wanted:
+        return [Listen(host, DEFAULT_PORT, socks5=True, http=True, optional=host == "::1") for host in LOOPBACK]
+    merged: dict[tuple[str, int, int], Listen] = {}
+    for number, listen in enumerate(wanted):
+        # Port 0 is a different one each time, so it is never shared.
+        key = (listen.host, listen.port, number if listen.port == 0 else -1)
+        merged[key] = _shared(merged[key], listen) if key in merged else listen
+    return list(merged.values())
+
+
+def _of_kind(kind: str, flags: Sequence[str], sections: Sequence[ProxySection]) -> list[Listen]:
+    mine = [section for section in sections if section.kind == kind]
+    if flags:
+        flag = "--socks5-server" if kind == "socks5" else "--outbound-http-proxy-listen"
+        # An address may come from a flag while the credentials stay in the file, where nobody sees them in `ps`.
+        user, word = (mine[0].username, mine[0].password) if mine else (None, None)
+        addresses = [(*parse_listen(text, flag), user, word) for text in flags]
+    else:
+        addresses = [(section.host, section.port, section.username, section.password) for section in mine]
+    return [
+        Listen(host, port, socks5=kind == "socks5", http=kind == "http", username=user, password=word)
+        for host, port, user, word in addresses
+    ]
+
+
+def _shared(first: Listen, second: Listen) -> Listen:
+    if (first.username, first.password) != (second.username, second.password):
+        raise ListenError(
+            f"{first.host}:{first.port} is to be shared by SOCKS5 and HTTP with different credentials; "
+            "give both the same Username and Password, or a port each"
+        )
+    return Listen(
+        first.host,
+        first.port,
+        socks5=first.socks5 or second.socks5,
+        http=first.http or second.http,
+        username=first.username,
+        password=first.password,
+    )
+
+
+def refuse_open(listeners: Sequence[Listen], allow_anyone: bool) -> None:
+    """A proxy that anybody on the network may use is nobody's intention, unless said so."""
+    for listen in listeners:
+        if not listen.is_loopback and listen.username is None and not allow_anyone:
+            raise ListenError(
+                f"whoever reaches {listen.host or 'any address of this machine'} could use the tunnel; "
+                "listen on 127.0.0.1, set Username and Password in the file's [Socks5] and [http], "
+                "or add --allow-anyone"
+            )

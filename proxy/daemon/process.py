@@ -1,0 +1,79 @@
+"""What a process does around its event loop: limits, signals, the loop itself, the log."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+log = logging.getLogger("usernet")
+
+
+def set_up_log(verbose: int) -> None:
+    """Everything goes to standard error: plain lines, or with --verbose a time and the level; 2 shows libraries too."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s" if verbose else "%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
+    log.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def raise_descriptor_limit() -> None:
+    """The soft limit, often 1024, up to the hard one: each proxied connection is a descriptor."""
+    try:
+        import resource
+    except ImportError:  # not POSIX
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):  # macOS takes no infinity here
+            log.debug("the limit of %d open files stays", soft)
+
+
+def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """`asyncio`, `uvloop`, or `auto`: uvloop where it is installed."""
+    if name != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if name == "uvloop":
+                raise
+        else:
+            return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def run(main: Coroutine[Any, Any, None], loop: str = "auto") -> None:
+    """Run to the end, on a loop of the kind named."""
+    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+        runner.run(main)
+
+
+def stop_event() -> asyncio.Event:
+    """Set by INT or TERM.  A second one ends the process at once, should the clean stop hang."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        log.info("%s: stopping", signal.Signals(number).name)
+        stop.set()
+        for again in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(again)
+            signal.signal(again, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+def freeze_garbage() -> None:
+    """What has been imported and built by now stays: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,109 @@
+"""`usernet check`, and the commands that need no tunnel."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import skip, usernet
+from tests.config.test_parser import GOOD, OWN
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "wg.conf"
+    path.touch(mode=0o600)
+    path.write_text(GOOD)
+    return path
+
+
+def test_good(file: Path) -> None:
+    done = usernet("check", str(file))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{file}: can be used: 1 peer\n", "")
+
+
+def test_warnings(file: Path) -> None:
+    file.write_text(GOOD.replace("DNS =", "Table ="))
+    done = usernet("check", str(file))
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"{file}:1: warning: there is no DNS: names cannot be resolved through the tunnel; write DNS = and an address",
+        f"{file}:4: warning: Table is not applicable here: usernet sets no routes on this machine; "
+        "take the line out, or ignore this",
+        f"{file}: can be used: 1 peer, 2 warnings",
+    ]
+
+
+def test_problems(file: Path) -> None:
+    file.write_text(GOOD.replace("Address", "Adress").replace("0.0.0.0/0", "0.0.0.0/40"))
+    done = usernet("check", str(file))
+    assert done.returncode == 1
+    first, second, third, last = done.stdout.splitlines()
+    assert first.startswith(f"{file}:1: [Interface] has no Address; ")
+    assert second == f"{file}:3: [Interface] has no key 'Adress'; did you mean Address?"
+    assert third.startswith(f"{file}:8: AllowedIPs: '40' is not a number from 0 to 32; ")
+    assert last == f"{file}: cannot be used: 3 problems"
+
+
+def test_a_peer_with_our_own_key(file: Path) -> None:
+    public = usernet("pubkey", stdin=OWN).stdout.strip()
+    file.write_text(GOOD + f"[Peer]\nPublicKey = {public}\nAllowedIPs = 10.0.0.9/32\n")
+    assert f"{file}:9: warning: this [Peer] has our own key" in usernet("check", str(file)).stdout
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    done = usernet("check", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_run_refuses_a_bad_file_with_all_its_problems(file: Path) -> None:
+    file.write_text(GOOD.replace("Address", "Adress"))
+    done = usernet("run", str(file))
+    assert done.returncode == 1
+    assert done.stderr.count(str(file)) == 3
+    assert OWN not in done.stderr
+
+
+def test_run_takes_one_file(file: Path) -> None:
+    assert usernet("run", str(file), "more").returncode == 2
+    assert usernet("run").returncode == 2
+
+
+def test_ping_without_file_says_what_to_do() -> None:
+    done = usernet("ping", "10.0.0.1")
+    assert done.returncode == 2
+    assert "no admin socket yet" in done.stderr
+
+
+def test_version() -> None:
+    done = usernet("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usernet ")
+
+
+def test_help_names_every_command() -> None:
+    done = usernet("--help")
+    for name in ("run", "demo", "check", "ping", "genkey", "pubkey", "genpsk", "completion"):
+        assert f"\n  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell: str) -> None:
+    done = usernet("completion", shell)
+    assert done.returncode == 0
+    assert "_USERNET_COMPLETE" in done.stdout
+    if shutil.which(shell):
+        syntax = subprocess.run([shell, "-n"], input=done.stdout, text=True, capture_output=True)
+        assert syntax.returncode == 0, syntax.stderr
+    elif shell == "bash":
+        skip("needs bash")
+
+
+def test_completion_completes() -> None:
+    env = {"_USERNET_COMPLETE": "bash_complete", "COMP_WORDS": "usernet ch", "COMP_CWORD": "1"}
+    assert usernet(env=env).stdout.split() == ["plain,check"]

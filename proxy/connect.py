@@ -1,0 +1,129 @@
+"""What a dialogue does between the request and the relay: dial, hold what the client says meanwhile, answer, join.
+
+SOCKS and HTTP CONNECT handlers build on it; they say what an answer looks like.  Nothing is said before the dial's
+result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.relay import join
+from proxy.replies import Reply, reply_for
+from proxy.session import Context, log, reset, say_farewell
+
+
+class Handler(asyncio.Protocol):
+    """A client's connection during its dialogue.  `held`: bytes not yet used; `ended`: the client's EOF has come."""
+
+    __slots__ = ("_dialling", "_paused", "context", "ended", "held", "idle", "transport")
+
+    def __init__(self, context: Context, transport: asyncio.Transport) -> None:
+        self.context = context
+        self.transport = transport
+        self.held = bytearray()
+        self.ended = False
+        self.idle = 0
+        self._dialling: asyncio.Task[None] | None = None
+        self._paused = False
+        context.sessions.add(self)
+        context.begin_handshake(self)
+        transport.set_protocol(self)
+
+    # -- what a subclass says --
+
+    def accepted(self, tunnel: asyncio.Transport) -> None:
+        """The dial has succeeded."""
+        raise NotImplementedError
+
+    def rejected(self, reply: Reply) -> None:
+        """The dial has failed."""
+        raise NotImplementedError
+
+    # -- asyncio.Protocol --
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if self._dialling is None:
+            self.transport.close()  # half a request
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.finish_handshake()
+        if self._dialling is not None:
+            self._dialling.cancel()
+        self.context.left(self, self.transport)
+
+    # -- Session, Expiring --
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def expired(self) -> None:
+        self.context.counters.refuse("handshake-timeout")
+        self.transport.close()
+
+    # -- tools --
+
+    def finish_handshake(self) -> None:
+        """The dialogue is over: no deadline any more."""
+        self.context.deadlines.stop(self)
+        self.context.handshakes.pop(self, None)
+
+    def hold(self, data: bytes) -> None:
+        """Keep what came too early.  The client is read on, so that its end is noticed, up to a limit."""
+        self.held += data
+        if len(self.held) > self.context.limits.held_bytes and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def dial(self, host: str, port: int) -> None:
+        self._dialling = self.context.loop.create_task(self._dial(host, port))
+
+    async def _dial(self, host: str, port: int) -> None:
+        try:
+            tunnel = await self.context.dialer.dial(host, port)
+        except Exception as error:  # noqa: BLE001  (whatever it was, the client gets an answer)
+            self._dialling = None
+            self._failed(error, host, port)
+            return
+        self._dialling = None
+        try:
+            self.accepted(tunnel)
+        except ConnectionResetError as error:
+            self._failed(error, host, port)
+        except Exception:  # noqa: BLE001  (logged; both sides end)
+            log.exception("a dialled connection could not be used")
+            tunnel.abort()
+            self.transport.abort()
+
+    def _failed(self, error: BaseException, host: str, port: int) -> None:
+        reply = reply_for(error)
+        self.context.counters.refuse(reply.token)
+        if isinstance(error, OSError):
+            log.info("%s port %d: %s", host, port, reply.reason)
+        else:
+            log.error("a dial failed unexpectedly", exc_info=error)
+        self.rejected(reply)
+
+    def start_relay(self, tunnel: asyncio.Transport, answer: bytes, downward: bytes = b"") -> None:
+        """Answer, and become a relay.  Raises ConnectionResetError, with nothing said, where the tunnel has lost it."""
+        if tunnel.is_closing():
+            raise ConnectionResetError
+        if self.transport.is_closing():
+            reset(tunnel)
+            return
+        self.finish_handshake()
+        self.context.sessions.discard(self)
+        held, self.held = bytes(self.held), bytearray()
+        self.transport.write(answer)
+        join(self.context, self.transport, tunnel, upward=held, client_ended=self.ended, downward=downward)
+
+    def farewell(self, words: bytes) -> None:
+        """Refuse, and end."""
+        self.finish_handshake()
+        if self.ended:
+            self.transport.write(words)
+            self.transport.close()
+        else:
+            say_farewell(self.context, self, self.transport, words)

@@ -1,0 +1,73 @@
+"""One port, several protocols: the first byte decides.
+
+One byte and no more: to wait for a second would wait for ever on a client that sends one and expects an answer.
+`Sniffer` is the protocol of a fresh connection; it hands the transport and what has arrived to the opener for that
+byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import string
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from proxy.session import Context, log
+
+SOCKS5, HTTP = "socks5", "http"
+METHOD_BYTES = frozenset((string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode())  # RFC 9110 section 5.6.2
+
+Opener = Callable[[asyncio.Transport, bytes], None]
+
+
+def sniff(first: int) -> str | None:
+    """Which protocol begins with this byte: SOCKS5, HTTP or None.  A TLS hello (0x16) and SOCKS4 (0x04) are None."""
+    if first == 5:
+        return SOCKS5
+    return HTTP if first in METHOD_BYTES else None
+
+
+class Sniffer(asyncio.Protocol):
+    """Waits for the first byte."""
+
+    __slots__ = ("_context", "_openers", "_transport", "idle")
+
+    def __init__(self, context: Context, openers: Mapping[str, Opener]) -> None:
+        self._context = context
+        self._openers = openers
+        self.idle = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        context = self._context
+        context.sessions.add(self)
+        context.begin_handshake(self)
+        context.deadlines.start(self, context.limits.sniff_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        opener = self._openers.get(sniff(data[0]) or "")
+        self._leave()
+        if opener is None:
+            self._context.counters.refuse("unknown-protocol")
+            log.debug("closed a client whose first byte is 0x%02x", data[0])
+            self._context.sessions.add(self)
+            self._transport.close()
+            return
+        opener(self._transport, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        self._context.left(self, self._transport)
+
+    def expired(self) -> None:
+        self._context.counters.refuse("sniff-timeout")
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _leave(self) -> None:
+        context = self._context
+        context.deadlines.stop(self)
+        context.handshakes.pop(self, None)
+        context.sessions.discard(self)

@@ -1,0 +1,84 @@
+"""What a client may reach, decided on the address that will be dialled, never on the name.
+
+Refused unless a rule allows it: loopback, unspecified, multicast, broadcast and link-local addresses, also where they
+hide in an IPv6 form of IPv4 (mapped, compatible, translated, 6to4, NAT64), names that mean this host, and always our
+own listeners. Whether a peer carries the rest is not asked here: the network says NoRoute.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from usernet.errors import DialError
+
+
+class Forbidden(DialError):
+    """A rule of this proxy forbids the destination."""
+
+    code = errno.EACCES
+
+
+class Policy:
+    """`allow`: networks exempt from the refusals above, as text."""
+
+    __slots__ = ("_allowed", "own")
+
+    def __init__(self, allow: Iterable[str] = ()) -> None:
+        self._allowed: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(text) for text in allow)
+        self.own: set[tuple[str, int]] = set()  # our listeners: a proxy that dials itself never ends
+
+    def check_name(self, name: str) -> None:
+        """Raise Forbidden for names that mean this host (RFC 6761 section 6.3), before anybody is asked."""
+        bare = name.rstrip(".")
+        if bare == "localhost" or bare.endswith(".localhost"):
+            raise Forbidden("the name means the proxy's own host")
+
+    def check(self, address: str, port: int) -> str:
+        """The address to dial (a v4-mapped one comes back as IPv4), or raise Forbidden."""
+        packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+        if packed.startswith(MAPPED):
+            packed = packed[12:]
+            address = socket.inet_ntop(socket.AF_INET, packed)
+        if (address, port) in self.own:
+            raise Forbidden("the destination is this proxy")
+        if is_special(packed) and not self._is_allowed(address):
+            raise Forbidden("the destination is a loopback, link-local, multicast or unspecified address")
+        return address
+
+    def _is_allowed(self, address: str) -> bool:
+        parsed = ip_address(address)
+        return any(parsed in network for network in self._allowed)
+
+
+MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 section 2.5.5.2
+TRANSLATED = bytes(8) + b"\xff\xff\0\0"  # ::ffff:0:0:0/96, RFC 2765 section 2.1
+NAT64 = bytes.fromhex("0064ff9b") + bytes(8)  # 64:ff9b::/96, RFC 6052 section 2.1
+NAT64_LOCAL = bytes.fromhex("0064ff9b0001")  # 64:ff9b:1::/48, RFC 8215
+
+
+def is_special(packed: bytes) -> bool:
+    """Whether no client has business there."""
+    if len(packed) == 4:
+        first, second = packed[0], packed[1]
+        return (
+            first in (0, 127) or (first == 169 and second == 254) or 224 <= first < 240 or packed == b"\xff\xff\xff\xff"
+        )
+    if packed[0] == 0xFF or (packed[0] == 0xFE and packed[1] & 0xC0 == 0x80):  # ff00::/8, fe80::/10
+        return True
+    inner = embedded_ipv4(packed)
+    return inner is not None and is_special(inner)
+
+
+def embedded_ipv4(packed: bytes) -> bytes | None:
+    """The IPv4 address inside an IPv6 one, where its prefix says that there is one."""
+    if packed.startswith((MAPPED, TRANSLATED, NAT64, bytes(12))):  # the last: ::/96, with :: and ::1 in it
+        return packed[12:]
+    if packed.startswith(NAT64_LOCAL):
+        # An operator cuts /96s or uses the /48 itself: RFC 6052 section 2.2 then splits the address around bits 64..71
+        return packed[12:] if packed[6:12] == bytes(6) else packed[6:8] + packed[9:11]
+    if packed.startswith(b"\x20\x02"):  # 6to4, RFC 3056
+        return packed[2:6]
+    return None

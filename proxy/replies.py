@@ -1,0 +1,80 @@
+"""From the true cause of a failed dial to what each protocol says: the one table.
+
+Never the exception's text, never anything of the request: both are the client's own words or our insides.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import NamedTuple
+
+from proxy.policy import Forbidden
+from usernet.errors import (
+    HostUnreachable,
+    NameNotFound,
+    NameServerFailed,
+    NetworkUnreachable,
+    NoHandshake,
+    NoRoute,
+)
+
+# RFC 1928 section 6
+SUCCEEDED, GENERAL_FAILURE, NOT_ALLOWED, NETWORK_UNREACHABLE, HOST_UNREACHABLE = 0, 1, 2, 3, 4
+CONNECTION_REFUSED, TTL_EXPIRED, COMMAND_NOT_SUPPORTED, ADDRESS_TYPE_NOT_SUPPORTED = 5, 6, 7, 8
+
+
+class Reply(NamedTuple):
+    """What to tell a client: a SOCKS5 reply code, an HTTP status, an RFC 9209 section 2.3 error type, one line."""
+
+    socks: int
+    status: int
+    token: str
+    reason: str
+
+
+FORBIDDEN = Reply(NOT_ALLOWED, 403, "destination_ip_prohibited", "a rule of this proxy forbids the destination")
+NO_ROUTE = Reply(NETWORK_UNREACHABLE, 502, "destination_ip_unroutable", "no peer's allowed IPs cover the destination")
+NO_HANDSHAKE = Reply(TTL_EXPIRED, 503, "destination_unavailable", "the tunnel's peer does not answer: no handshake")
+HOST = Reply(HOST_UNREACHABLE, 502, "destination_ip_unroutable", "the destination host is unreachable")
+NETWORK = Reply(NETWORK_UNREACHABLE, 502, "destination_ip_unroutable", "the destination network is unreachable")
+NO_NAME = Reply(HOST_UNREACHABLE, 502, "dns_error", "the name does not exist or has no usable address")
+NO_NAME_SERVER = Reply(GENERAL_FAILURE, 502, "dns_error", "no name server gave an answer")
+REFUSED = Reply(CONNECTION_REFUSED, 502, "connection_refused", "the destination refused the connection")
+TIMED_OUT = Reply(TTL_EXPIRED, 504, "connection_timeout", "the destination did not answer in time")
+TERMINATED = Reply(GENERAL_FAILURE, 502, "connection_terminated", "the destination ended the connection")
+LIMIT = Reply(GENERAL_FAILURE, 503, "connection_limit_reached", "the proxy is out of descriptors or memory")
+INTERNAL = Reply(GENERAL_FAILURE, 500, "proxy_internal_error", "the proxy failed")
+
+BY_TYPE: tuple[tuple[type[BaseException], Reply], ...] = (  # the first that fits
+    (Forbidden, FORBIDDEN),
+    (NoRoute, NO_ROUTE),
+    (NoHandshake, NO_HANDSHAKE),
+    (HostUnreachable, HOST),
+    (NetworkUnreachable, NETWORK),
+    (NameNotFound, NO_NAME),
+    (NameServerFailed, NO_NAME_SERVER),
+    (ConnectionRefusedError, REFUSED),
+    (TimeoutError, TIMED_OUT),
+    (ConnectionError, TERMINATED),
+    (socket.gaierror, NO_NAME),
+)
+BY_ERRNO = {  # a kernel's sockets say it with a number
+    errno.EHOSTUNREACH: HOST,
+    errno.ENETUNREACH: NETWORK,
+    errno.ETIMEDOUT: TIMED_OUT,
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
+    errno.EMFILE: LIMIT,
+    errno.ENFILE: LIMIT,
+    errno.ENOBUFS: LIMIT,
+    errno.ENOMEM: LIMIT,
+}
+
+
+def reply_for(error: BaseException) -> Reply:
+    """What to tell the client when a dial ended like this."""
+    for kind, reply in BY_TYPE:
+        if isinstance(error, kind):
+            return reply
+    return BY_ERRNO.get(error.errno or 0, TERMINATED) if isinstance(error, OSError) else INTERNAL

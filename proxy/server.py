@@ -1,0 +1,288 @@
+"""The proxy's public entry: listeners in front of a network.
+
+    proxy = Proxy(net)
+    listener = await proxy.listen("127.0.0.1", 1080)
+    ...
+    await proxy.close()
+
+The way of a connection: `Listener` accepts -> mux.Sniffer (first byte) -> socks/handler or http/handler (the
+dialogue) -> connect.Handler.dial -> relay.join, or http/forward for HTTP requests that are not CONNECT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from proxy.auth import Credentials
+from proxy.dialer import Dialer, Net
+from proxy.mux import HTTP, SOCKS5, Opener, Sniffer
+from proxy.names import parse_address
+from proxy.policy import Policy
+from proxy.session import Context, Limits, log
+from proxy.socks.handler import open_socks
+from usernet.errors import UsernetError
+
+PROTOCOLS = frozenset({SOCKS5, HTTP})
+BACKLOG = 1024
+ACCEPT_BURST = 64  # then the loop gets its turn
+ACCEPT_PAUSE = 0.25  # after an error such as EMFILE, which would otherwise repeat at once and for ever
+SWEEPS = 8  # per idle_timeout
+CLOSE_TIMEOUT = 1.0
+
+
+class OpenListener(UsernetError):
+    """An address that others reach was to be served without authentication."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyStatistics:
+    """A snapshot.  `refused` counts by reason: RFC 9209 error types of failed dials, and slugs of bad clients."""
+
+    connections: int
+    handshakes: int
+    accepted: int
+    socks5: int
+    http_connect: int
+    http_forward: int
+    bytes_up: int
+    bytes_down: int
+    accept_pauses: int
+    refused: Mapping[str, int]
+
+
+class Listener:
+    """One bound socket.  `address` and `port` are the real ones."""
+
+    __slots__ = ("_accepting", "_context", "_openers", "_resume", "_socket", "_tasks", "address", "port", "protocols")
+
+    def __init__(self, context: Context, sock: socket.socket, openers: Mapping[str, Opener]) -> None:
+        self._context = context
+        self._socket = sock
+        self._openers = openers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._resume: asyncio.TimerHandle | None = None
+        self._accepting = False
+        self.address, self.port = sock.getsockname()[:2]
+        self.protocols = frozenset(openers)
+
+    def start(self) -> None:
+        """Accept (again)."""
+        if not self._accepting and self._resume is None and self._socket.fileno() >= 0:
+            self._accepting = True
+            self._context.loop.add_reader(self._socket.fileno(), self._accept)
+
+    def _stop(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self._context.loop.remove_reader(self._socket.fileno())
+
+    def close(self) -> None:
+        self._stop()
+        if self._resume is not None:
+            self._resume.cancel()
+            self._resume = None
+        self._socket.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _accept(self) -> None:
+        context = self._context
+        for _ in range(ACCEPT_BURST):
+            if context.open >= context.limits.connections:
+                self._pause("connections are at their limit", None)
+                return
+            try:
+                sock, address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(errno.errorcode.get(error.errno or 0, "an error"), ACCEPT_PAUSE)
+                return
+            sock.setblocking(False)
+            limit = context.limits.connections_per_client
+            if limit is not None:
+                count = context.clients.get(address[0], 0)
+                if count >= limit:
+                    context.counters.refuse("client-limit")
+                    sock.close()
+                    continue
+                context.clients[address[0]] = count + 1
+            context.open += 1
+            context.counters.accepted += 1
+            task = context.loop.create_task(self._adopt(sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _adopt(self, sock: socket.socket) -> None:
+        context = self._context
+        try:
+            await context.loop.connect_accepted_socket(lambda: Sniffer(context, self._openers), sock)
+        except OSError as error:  # it had gone already
+            log.debug("a client was lost while it was accepted: %s", error)
+            sock.close()
+            context.open -= 1
+
+    def _pause(self, why: str, seconds: float | None) -> None:
+        """Stop accepting for a moment, or until there is room."""
+        self._stop()
+        self._context.counters.accept_pauses += 1
+        log.info("accepting pauses on %s port %d: %s", self.address, self.port, why)
+        if seconds is not None:
+            self._resume = self._context.loop.call_later(seconds, self._resumed)
+
+    def _resumed(self) -> None:
+        self._resume = None
+        self.start()
+
+
+class Proxy:
+    """SOCKS5 and HTTP in front of a network.  Belongs to the event loop that runs when it is made."""
+
+    def __init__(
+        self,
+        net: Net,
+        *,
+        credentials: Credentials | None = None,
+        dial_timeout: float = 10.0,
+        limits: Limits = Limits(),  # noqa: B008  (frozen)
+        policy: Policy | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._credentials = credentials
+        self._policy = policy if policy is not None else Policy()
+        self._context = Context(loop, Dialer(net, self._policy, dial_timeout), limits)
+        self._context.on_room = self._on_room
+        self._drained: asyncio.Future[None] | None = None
+        self._listeners: list[Listener] = []
+        self._sweep_timer = loop.call_later(limits.idle_timeout / SWEEPS, self._sweep)
+
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        *,
+        protocols: Iterable[str] = PROTOCOLS,
+        credentials: Credentials | None = None,
+        open_to_all: bool = False,
+    ) -> list[Listener]:
+        """Listen on every address of `host` ("" is all of this machine's); port 0 lets the kernel choose.
+
+        `credentials` replace the proxy's own here.  Raises OpenListener where others than this machine could come in
+        without any, unless `open_to_all`; OSError, naming the address, where it cannot be bound.
+        """
+        credentials = credentials or self._credentials
+        addresses = await _addresses(host)
+        if credentials is None and not all(ip_address(address).is_loopback for address in addresses):
+            if not open_to_all:
+                raise OpenListener(f"{host or 'every address'} port {port} is open to others and asks for no password")
+            log.warning("%s port %d serves whoever reaches it, without a password", host or "every address", port)
+        openers = self._openers(frozenset(protocols), credentials)
+        made: list[Listener] = []
+        try:
+            for address in addresses:
+                made.append(Listener(self._context, _bind(address, made[0].port if made else port), openers))
+        except BaseException:
+            for listener in made:
+                listener.close()
+            raise
+        for listener in made:
+            listener.start()
+            self._policy.own.add((listener.address, listener.port))
+        self._listeners += made
+        return made
+
+    def _openers(self, protocols: frozenset[str], credentials: Credentials | None) -> dict[str, Opener]:
+        if not protocols or protocols - PROTOCOLS:
+            raise ValueError(f"protocols are some of {sorted(PROTOCOLS)}")
+        known: dict[str, Opener] = {
+            SOCKS5: functools.partial(open_socks, self._context, credentials),
+            HTTP: functools.partial(_open_http, self._context, credentials),
+        }
+        return {name: known[name] for name in protocols}
+
+    async def close(self) -> None:
+        """Stop listening, end every connection, and wait until they are gone."""
+        context = self._context
+        for listener in self._listeners:
+            self._policy.own.discard((listener.address, listener.port))
+            listener.close()
+        self._listeners.clear()
+        self._sweep_timer.cancel()
+        context.deadlines.close()
+        for session in list(context.sessions):
+            session.abort()
+        if context.open and self._drained is None:
+            self._drained = context.loop.create_future()
+        if self._drained is not None:
+            await asyncio.wait([self._drained], timeout=CLOSE_TIMEOUT)
+
+    def statistics(self) -> ProxyStatistics:
+        context, counters = self._context, self._context.counters
+        return ProxyStatistics(
+            connections=context.open,
+            handshakes=len(context.handshakes),
+            accepted=counters.accepted,
+            socks5=counters.socks5,
+            http_connect=counters.http_connect,
+            http_forward=counters.http_forward,
+            bytes_up=counters.bytes_up,
+            bytes_down=counters.bytes_down,
+            accept_pauses=counters.accept_pauses,
+            refused=dict(counters.refused),
+        )
+
+    def _on_room(self) -> None:
+        for listener in self._listeners:
+            listener.start()
+        if self._drained is not None and not self._drained.done() and not self._context.open:
+            self._drained.set_result(None)
+
+    def _sweep(self) -> None:
+        """End what has been idle for SWEEPS of these."""
+        for session in list(self._context.sessions):
+            session.idle += 1
+            if session.idle > SWEEPS:
+                self._context.counters.refuse("idle")
+                session.abort()
+        self._sweep_timer = self._context.loop.call_later(self._context.limits.idle_timeout / SWEEPS, self._sweep)
+
+
+async def _addresses(host: str) -> list[str]:
+    if not host:
+        return ["0.0.0.0", "::"]
+    literal = parse_address(host)
+    if literal is not None:
+        return [literal]
+    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {address} port {port}: {error.strerror}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open_http(context: Context, credentials: Credentials | None, transport: asyncio.Transport, data: bytes) -> None:
+    """h11 and what goes with it are imported when the first HTTP client comes."""
+    from proxy.http.handler import open_http
+
+    open_http(context, credentials, transport, data)

@@ -1,0 +1,176 @@
+"""What the connections of one proxy share, and the end they have in common.
+
+`Context` is handed to every protocol object: limits, counters, deadlines, the dialer, the set of live sessions, the
+one read buffer.  A client's transport passes from protocol to protocol (sniffer, dialogue, relay); each enters the
+set of sessions when it takes over, and whoever has it when the connection is lost leaves it and gives the
+connection's place back. `Farewell` is the last of them for a client that was refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Protocol
+
+from proxy.deadlines import Deadlines, Expiring
+from proxy.dialer import Dialer
+
+log = logging.getLogger("usernet.proxy")
+
+SCRATCH = 256 << 10
+LINGER_ZERO = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds and counts that bound what clients can hold."""
+
+    connections: int = 8192  # in all; the caller derives it from RLIMIT_NOFILE
+    connections_per_client: int | None = None  # per client address
+    handshakes: int = 1024  # connections that have not finished their dialogue; the oldest makes room
+    sniff_timeout: float = 15.0  # until the first byte
+    handshake_timeout: float = 15.0  # from then until the whole SOCKS request
+    head_timeout: float = 10.0  # from a head's first byte to its last
+    keepalive_timeout: float = 75.0  # an HTTP client between two requests
+    idle_timeout: float = 7440.0  # nothing either way: RFC 5382 REQ-5 asks for 2 h 4 min at least
+    linger_timeout: float = 2.0  # for a refusal to arrive
+    held_bytes: int = 65536  # from a client whose dial is under way, after which it is not read
+
+
+@dataclass(slots=True)
+class Counters:
+    accepted: int = 0
+    socks5: int = 0
+    http_connect: int = 0
+    http_forward: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    accept_pauses: int = 0
+    refused: dict[str, int] = field(default_factory=dict)  # by a short constant reason
+
+    def refuse(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+class Session(Protocol):
+    idle: int  # sweeps since the last byte
+
+    def abort(self) -> None:
+        """End now, both sides."""
+
+
+class Context:
+    __slots__ = (
+        "_scratch", "clients", "counters", "deadlines", "dialer", "handshakes", "limits", "loop", "on_room", "open",
+        "sessions",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
+        self.loop = loop
+        self.dialer = dialer
+        self.limits = limits
+        self.counters = Counters()
+        self.deadlines = Deadlines(loop)
+        self.sessions: set[Session] = set()
+        self.handshakes: dict[Expiring, None] = {}  # in order of arrival
+        self.clients: dict[str, int] = {}  # connections by client address
+        self.open = 0
+        self.on_room: Callable[[], None] | None = None  # somebody left: accepting may go on
+        self._scratch: memoryview | None = None
+
+    @property
+    def scratch(self) -> memoryview:
+        """The loop's one read buffer: a read ends before the next begins, so a held connection owns none."""
+        if self._scratch is None:
+            self._scratch = memoryview(bytearray(SCRATCH))
+        return self._scratch
+
+    def begin_handshake(self, member: Expiring) -> None:
+        """One more dialogue in flight; where there are too many, the oldest makes room."""
+        if len(self.handshakes) >= self.limits.handshakes:
+            oldest = next(iter(self.handshakes))
+            del self.handshakes[oldest]
+            oldest.expired()
+        self.handshakes[member] = None
+
+    def left(self, session: Session, transport: asyncio.Transport) -> None:
+        """A client's connection is lost."""
+        self.sessions.discard(session)
+        self.open -= 1
+        if self.clients:
+            host = client_host(transport)
+            count = self.clients.get(host, 0) - 1
+            if count > 0:
+                self.clients[host] = count
+            else:
+                self.clients.pop(host, None)
+        if self.on_room is not None:
+            self.on_room()
+
+
+def client_host(transport: asyncio.Transport) -> str:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
+
+
+class Farewell(asyncio.Protocol):
+    """The last words are written; they must arrive.
+
+    A socket closed with unread bytes answers with a reset, which can overtake what it was about to say.  So: say that
+    we are done, swallow what still comes, and go when the client has gone, or a moment later.
+    """
+
+    __slots__ = ("_context", "_left", "_transport", "idle")
+
+    def __init__(self, context: Context, transport: asyncio.Transport) -> None:
+        self._context = context
+        self._transport = transport
+        self._left = 16 << 20
+        self.idle = 0
+        context.sessions.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._transport.abort()
+
+    def expired(self) -> None:
+        self._transport.abort()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._context.deadlines.stop(self)
+        self._context.left(self, self._transport)
+
+
+def say_farewell(context: Context, session: Session, transport: asyncio.Transport, words: bytes) -> None:
+    """End a client's connection with these last bytes; `session` has it so far."""
+    context.sessions.discard(session)
+    farewell = Farewell(context, transport)
+    transport.set_protocol(farewell)
+    if transport.is_closing():
+        return
+    transport.write(words)
+    if transport.can_write_eof():
+        transport.write_eof()
+    context.deadlines.start(farewell, context.limits.linger_timeout)
+    transport.resume_reading()
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End with a reset, once what is buffered is written: the other side must not take a broken end for a clean one."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        transport.abort()  # a tunnel's transport aborts with a reset by itself
+        return
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_ZERO)
+    except OSError:
+        log.debug("cannot set SO_LINGER", exc_info=True)
+    transport.close()

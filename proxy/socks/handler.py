@@ -1,0 +1,61 @@
+"""A SOCKS5 client's connection: the dialogue of protocol.py with a transport, and the dial."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.auth import Credentials
+from proxy.connect import Handler
+from proxy.replies import SUCCEEDED, Reply
+from proxy.session import Context
+from proxy.socks.protocol import Dialogue, Login, Refuse, Request, Send, encode_reply
+
+
+class SocksHandler(Handler):
+    __slots__ = ("_credentials", "_dialogue")
+
+    def __init__(self, context: Context, credentials: Credentials | None, transport: asyncio.Transport) -> None:
+        super().__init__(context, transport)
+        self._credentials = credentials
+        self._dialogue: Dialogue | None = Dialogue(login_required=credentials is not None)
+        context.counters.socks5 += 1
+        context.deadlines.start(self, context.limits.handshake_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        self.idle = 0
+        dialogue = self._dialogue
+        if dialogue is None:
+            self.hold(data)
+            return
+        dialogue.receive_data(data)
+        while (event := dialogue.next_event()) is not None:
+            if isinstance(event, Login):
+                credentials = self._credentials
+                event = dialogue.login(credentials is not None and credentials.check(*event))
+            if isinstance(event, Send):
+                self.transport.write(event.data)
+            elif isinstance(event, Refuse):
+                self._dialogue = None
+                self.context.counters.refuse(event.reason)
+                self.farewell(event.data)
+            else:
+                self._requested(event, dialogue.trailing_data)
+
+    def _requested(self, request: Request, trailing: bytes) -> None:
+        self._dialogue = None
+        self.finish_handshake()
+        if trailing:
+            self.hold(trailing)
+        self.dial(request.host, request.port)
+
+    def accepted(self, tunnel: asyncio.Transport) -> None:
+        name = tunnel.get_extra_info("sockname") or ("0.0.0.0", 0)
+        self.start_relay(tunnel, encode_reply(SUCCEEDED, name[0], name[1]))
+
+    def rejected(self, reply: Reply) -> None:
+        self.farewell(encode_reply(reply.socks))
+
+
+def open_socks(context: Context, credentials: Credentials | None, transport: asyncio.Transport, data: bytes) -> None:
+    """Take over a fresh connection whose first bytes these are."""
+    SocksHandler(context, credentials, transport).data_received(data)

@@ -1,0 +1,32 @@
+"""Fixtures of the proxy's tests."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+async def strict_loop() -> AsyncIterator[None]:
+    """The loop in debug mode; whatever reaches its exception handler, or a socket left open, fails the test."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 5.0
+    reports: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, report: reports.append(report))
+    yield
+    gc.collect()  # a leaked transport or task reports itself when it is collected
+    assert reports == []
+
+
+@pytest.fixture
+def unused_port() -> Iterator[int]:
+    """A port of 127.0.0.1 that is bound, so nobody else's, and does not listen."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]

@@ -1,9 +1,9 @@
 """MAC1, MAC2 and cookies: what a handshake message must show before it is worth a DH.
 
 Read the WireGuard paper, 5.3, 5.4.4 and 5.4.7.  A message ends in MAC1, which proves that its sender knows our public
-key, and MAC2, which proves that its sender receives at the address it sends from, and is zero from one without a cookie.
-`CookieChecker` is the receiver of handshake messages, one for all peers; `CookieJar` is their sender, one for each peer.
-Both see messages whose reserved bytes are zero.
+key, and MAC2, which proves that its sender receives at the address it sends from, and is zero from one who has no
+cookie.  `CookieChecker` is the receiver of handshake messages, one for all peers; `CookieJar` is their sender, one for
+each peer.  Both see messages whose reserved bytes are zero.
 """
 
 from __future__ import annotations

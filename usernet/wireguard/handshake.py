@@ -1,8 +1,8 @@
 """WireGuard's handshake: one round trip that turns two static keys into a `Keypair`.
 
 Read the WireGuard paper, 5.4.2 to 5.4.5.  In the order of things: the initiator's `create_initiation`, the responder's
-`consume_initiation` and `create_response`, the initiator's `consume_response`.  No clock and no state of a peer: when to
-send and which timestamp is too old are the tunnel's to decide, MACs are put on and checked by cookies.py, and the
+`consume_initiation` and `create_response`, the initiator's `consume_response`.  No clock and no state of a peer: when
+to send and which timestamp is too old are the tunnel's to decide, MACs are put on and checked by cookies.py, and the
 cryptographic steps are those of noise.py.
 
 Every verb raises HandshakeError at anything wrong and has then changed nothing.

@@ -21,6 +21,6 @@ def test_sizes() -> None:
     sealed_key, sealed_timestamp = c.KEY_BYTES + c.TAG_BYTES, c.TIMESTAMP_BYTES + c.TAG_BYTES
     assert header + index + c.KEY_BYTES + sealed_key + sealed_timestamp + macs == c.INITIATION_BYTES
     assert header + 2 * index + c.KEY_BYTES + c.TAG_BYTES + macs == c.RESPONSE_BYTES
-    assert header + index + c.XNONCE_BYTES + c.COOKIE_BYTES + c.TAG_BYTES == c.COOKIE_REPLY_BYTES
+    assert header + index + c.XNONCE_BYTES + c.MAC_BYTES + c.TAG_BYTES == c.COOKIE_REPLY_BYTES
     assert len(c.CONSTRUCTION) == 37
     assert len(c.IDENTIFIER) == 34

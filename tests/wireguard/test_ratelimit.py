@@ -16,7 +16,8 @@ HOSTS = [
     "f5c2:818f:c052:655a:9860:b136:6894:25f0",
     "a47b:786e:1671:a22b:d6f9:4ab0:abc7:c918",
     "fe80::1%eth0",
-    "alice",  # a link in memory
+    "alice",  # links in memory
+    "node:7",
 ]
 
 

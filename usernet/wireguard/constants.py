@@ -22,14 +22,12 @@ TYPE_DATA: Final = 4
 INITIATION_BYTES: Final = 148
 RESPONSE_BYTES: Final = 92
 COOKIE_REPLY_BYTES: Final = 64
-DATA_HEADER_BYTES: Final = 16
 MIN_DATA_BYTES: Final = 32  # header and tag: a keepalive
 
 KEY_BYTES: Final = 32
 TAG_BYTES: Final = 16
 MAC_BYTES: Final = 16
 TIMESTAMP_BYTES: Final = 12
-COOKIE_BYTES: Final = 16
 XNONCE_BYTES: Final = 24
 NO_PRESHARED_KEY: Final = bytes(KEY_BYTES)  # 5.4: "or zero": an absent one is mixed in all the same
 
@@ -43,7 +41,6 @@ REKEY_TIMEOUT_JITTER: Final = 0.333
 KEEPALIVE_TIMEOUT: Final = 10.0
 # The paper gives up after 90 s; counting sends, as implementations do, makes it about 100 s
 MAX_HANDSHAKE_SENDS: Final = 20
-ZERO_KEYS_AFTER: Final = 3 * REJECT_AFTER_TIME
 
 # 5.3, 5.4.7: cookies
 COOKIE_SECRET_LIFETIME: Final = 120.0

@@ -9,16 +9,19 @@ from typing import Any, TypeVar
 
 from usernet.burst.packets import Address, DatagramBurst, PacketBurst, SuperPacket
 from usernet.burst.reference import ReferenceKernel
-from usernet.wire.ip import UDP, pack_address
+from usernet.wire.ip import pack_address
 from usernet.wire.packet import encode_packet
+from usernet.wireguard.cookies import CookieJar
+from usernet.wireguard.crypto import tai64n
 from usernet.wireguard.events import TunnelEvent
-from usernet.wireguard.handshake import Identity
+from usernet.wireguard.handshake import Identity, RemoteStatic, create_initiation
 from usernet.wireguard.timers import Timing
 from usernet.wireguard.tunnel import PeerSettings, Rejected, Tunnel
 
 START = 1000.0  # CLOCK_BOOTTIME
 WALL_NS = 1_700_000_000 * 10**9  # wall time at START
 STRIDE = 2048
+EXPERIMENTAL = 253  # a protocol number (RFC 3692)
 
 INITIATION, RESPONSE, COOKIE_REPLY, DATA = 1, 2, 3, 4
 
@@ -36,8 +39,8 @@ def public_key(number: int) -> bytes:
 
 
 def inner_packet(source: str, destination: str, payload: bytes = b"payload") -> bytes:
-    """A whole IP packet; its transport does not matter here."""
-    return encode_packet(pack_address(source), pack_address(destination), UDP, bytes(8) + payload)
+    """A whole IP packet; it has no transport."""
+    return encode_packet(pack_address(source), pack_address(destination), EXPERIMENTAL, payload)
 
 
 def burst_of(datagrams: list[bytes], source: Address, tos: int = 0) -> DatagramBurst:
@@ -112,7 +115,7 @@ class Node:
     def take(self, kind: type[E]) -> list[E]:
         """Events of one type since the last `take` or `forget`."""
         self.seen += self.tunnel.events()
-        found = [event for event in self.seen if isinstance(event, kind)]
+        found: list[E] = [event for event in self.seen if isinstance(event, kind)]
         self.seen = [event for event in self.seen if not isinstance(event, kind)]
         return found
 
@@ -223,3 +226,13 @@ def connected(seed: int = 0, **options: Any) -> tuple[World, Node, Node]:
     a.tunnel.request_handshake(b.key, world.now)
     world.roundtrip()
     return world, a, b
+
+
+def craft_initiation(world: World, sender: int, receiver: bytes, jar: CookieJar | None = None) -> bytes:
+    """An initiation of whoever has this private key, without a tunnel: as many and as fast as one likes."""
+    identity = Identity(private_key(sender))
+    wall_ns = WALL_NS + int((world.now - START) * 1e9)
+    remote = RemoteStatic(identity, receiver)
+    index = int.from_bytes(world.random.randbytes(4), "little")
+    _, message = create_initiation(identity, remote, index, tai64n(wall_ns), world.random.randbytes)
+    return (jar if jar is not None else CookieJar(receiver)).add_macs(message, world.now)

@@ -289,7 +289,7 @@ class Negotiator:
     def erase(self, peer: Peer) -> None:
         """Remove every key of a peer (paper, 6.2: three times REJECT-AFTER-TIME)."""
         self._withdraw(peer)
-        peer.timers.zero_at = NEVER
+        peer.timers.keys_erased()
         fallen = peer.slots.clear()
         self.table.remove(fallen)
         if fallen:

@@ -102,6 +102,10 @@ class PeerTimers:
         """It is complete, or was given up."""
         self.retry_at = NEVER
 
+    def keys_erased(self) -> None:
+        """What was to be answered or awaited on them is long over (it is after a sleep that these still run)."""
+        self.zero_at = self.keepalive_at = self.silence_at = NEVER
+
     # What is due
 
     @property

@@ -117,13 +117,21 @@ class Tunnel:
         if peer is None:
             return
         self._negotiator.erase(peer)
+        purged = peer.staging.purge()
+        if purged:
+            self._drops.count("peer-removed", purged)
         self._agenda.disarm(peer)
         self._allowed.remove(peer)
         self._note_reserved()
 
     def set_endpoint(self, public_key: bytes, address: Address) -> None:
         """Where the peer is to be found from now on, until it moves.  KeyError if there is no such peer."""
-        self._peers[public_key].endpoint = address
+        peer = self._peers[public_key]
+        known, peer.endpoint = peer.endpoint, address
+        timers = peer.timers
+        if known is None and timers.persistent_keepalive != NEVER:  # it can begin now
+            timers.last_traversal -= timers.persistent_keepalive
+            self._agenda.arm(peer, timers.persistent_at)
 
     def route(self, address: bytes) -> bytes | None:
         """The public key of the peer for an inner address."""
@@ -193,9 +201,9 @@ class Tunnel:
         opened = self._kernel.open_burst(session.receive_key, burst, number, out, self._drops)
         if opened.authentic:
             negotiator = self._negotiator
+            negotiator.heard(peer, burst.address, opened.authentic_bytes, now, data=opened.data > 0)
             if session is peer.slots.next:
                 negotiator.confirm(peer, burst.address, now)
-            negotiator.heard(peer, burst.address, opened.authentic_bytes, now, data=opened.data > 0)
             current = peer.slots.current
             if current is not None and now >= current.refresh_at:  # once, for who only receives
                 current.refresh_at = NEVER
@@ -254,10 +262,11 @@ class Tunnel:
 
     def _send(self, peer: Peer, endpoint: Address, packets: list[SuperPacket], now: float) -> None:
         session = peer.sending_session(now)
-        if session is None:
+        sealed = self._outbox.seal(session, packets, endpoint, peer.settings.reserved) if session is not None else 0
+        if session is None or not sealed:  # or its counter could pass the limit within these
             self._stage(peer, packets, now)
             return
-        peer.tx_bytes += self._outbox.seal(session, packets, endpoint, peer.settings.reserved)
+        peer.tx_bytes += sealed
         timers = peer.timers
         timers.sent(now, data=True)
         if timers.silence_at < peer.armed_at:

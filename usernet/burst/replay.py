@@ -46,8 +46,7 @@ class ReplayWindow:
             return
         self._slide(end - 1)
         ring = self._words()
-        # What lies further back than the ring is long has left the window already.
-        at = max(start, end - RING_BITS)
+        at = max(start, end - WINDOW)  # what is older has left the window already
         while at < end:
             word_end = min(end, (at // WORD_BITS + 1) * WORD_BITS)
             bits = (_FULL >> (WORD_BITS - (word_end - at))) << (at % WORD_BITS)

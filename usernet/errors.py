@@ -1,9 +1,9 @@
 """Every error usernet raises, in one place.
 
 Two families.  `WireError` is the *only* thing a parser raises at bytes from the network; whoever called it drops the
-packet and counts `reason`.  The dial errors say why a connection, datagram or ping could not be made; they are `OSError`s
-with the errno a kernel socket would have given, so code written for asyncio's own sockets handles them unchanged.
-`ConnectionRefusedError`, `ConnectionResetError` and `TimeoutError` are Python's own.
+packet and counts `reason`.  The dial errors say why a connection, datagram or ping could not be made; they are
+`OSError`s with the errno a kernel socket would have given, so code written for asyncio's own sockets handles them
+unchanged.  `ConnectionRefusedError`, `ConnectionResetError` and `TimeoutError` are Python's own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The two tiny interfaces between the engine and the world.
 
-`DatagramLink` is the outside: UDP on a real host, or memory in a test.  `PacketLink` is the inside: the userspace stack, or
-the kernel's TUN.  The pump (`aio/device.py`) knows nothing else of either.
+`DatagramLink` is the outside: UDP on a real host, or memory in a test.  `PacketLink` is the inside: the userspace
+stack, or the kernel's TUN.  The pump (`aio/device.py`) knows nothing else of either.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class DatagramLink(Protocol):
         """Drain what has arrived, bounded by the ring; [] when there is nothing.  Buffers live until the next call."""
 
     def send(self, burst: SendBurst) -> bool:
-        """Send, or return False where it would block (then wait for `on_writable`).  An error is counted, not raised."""
+        """Send, or return False where it would block (then wait for `on_writable`).  Errors are counted, not raised."""
 
     def on_readable(self, callback: Callable[[], None]) -> None: ...
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from typing import NoReturn
 
 import pytest
@@ -27,3 +32,54 @@ def skip(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(f"in CI nothing is skipped: {reason}")
     pytest.skip(reason)
+
+
+class Daemon:
+    """A `usernet` that keeps running, and the lines it has said so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def start(cls, *arguments: str, python: tuple[str, ...] = ()) -> AsyncIterator[Daemon]:
+        """Standard output and error are one; killed at the end unless it has ended."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *python, "-m", "proxy.cli", *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            yield cls(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def line(self, pattern: str) -> re.Match[str]:
+        """The first line, said or to come, in which the pattern is found."""
+        for line in self.lines:
+            if found := re.search(pattern, line):
+                return found
+        assert self.process.stdout is not None
+        while raw := await self.process.stdout.readline():
+            self.lines.append(raw.decode().rstrip("\n"))
+            if found := re.search(pattern, self.lines[-1]):
+                return found
+        raise AssertionError(f"it ended without {pattern!r}:\n{self.text}")
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    async def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal it; its exit status."""
+        self.process.send_signal(number)
+        return await self.end()
+
+    async def end(self) -> int:
+        """Read to its end; its exit status."""
+        assert self.process.stdout is not None
+        while raw := await self.process.stdout.readline():
+            self.lines.append(raw.decode().rstrip("\n"))
+        return await self.process.wait()

@@ -1,0 +1,150 @@
+"""`usernet run` as a real process, against a far peer in this one."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import contextlib
+import re
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+import usernet
+from proxy.daemon import wgkeys
+from proxy.demo.client import request
+from proxy.demo.website import Website
+from tests.cli.support import Daemon
+from usernet.config import parse
+
+FAR, NEAR = "10.66.1.1", "10.66.1.2"
+
+
+def text_of(key: bytes) -> str:
+    return binascii.b2a_base64(key, newline=False).decode()
+
+
+class Far:
+    """A far peer with a web site, and the file with which one gets to it."""
+
+    def __init__(self, network: usernet.Network, file: Path, secret: str) -> None:
+        self.network = network
+        self.file = file
+        self.secret = secret
+
+    def append(self, text: str) -> None:
+        self.file.write_text(self.file.read_text() + text)
+
+
+@pytest.fixture
+async def far(tmp_path: Path) -> AsyncIterator[Far]:
+    async with far_peer(tmp_path / "wg.conf") as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def far_peer(file: Path) -> AsyncIterator[Far]:
+    near_key, far_key = wgkeys.generate(), wgkeys.generate()
+    config = parse(
+        f"[Interface]\nPrivateKey = {text_of(far_key)}\nAddress = {FAR}\n"
+        f"[Peer]\nPublicKey = {text_of(wgkeys.public(near_key))}\nAllowedIPs = {NEAR}\n",
+        "far",
+    )
+    async with usernet.open_tunnel(config, port=0) as network:
+        server = await network.start_server(Website().serve, None, 80)
+        file.touch(mode=0o600)
+        file.write_text(
+            f"[Interface]\nPrivateKey = {text_of(near_key)}\nAddress = {NEAR}\nDNS = {FAR}\n"
+            f"[Peer]\nPublicKey = {text_of(wgkeys.public(far_key))}\nAllowedIPs = {FAR}\n"
+            f"Endpoint = 127.0.0.1:{network.listen_port}\n"
+        )
+        yield Far(network, file, text_of(near_key))
+        server.close()
+
+
+async def port_of(daemon: Daemon, protocols: str) -> int:
+    found = await daemon.line(rf"proxy: {protocols} on 127\.0\.0\.1:(\d+)")
+    return int(found[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_page_and_a_clean_stop(far: Far, number: signal.Signals) -> None:
+    flags = ("--socks5-server", "127.0.0.1:0", "--outbound-http-proxy-listen", "127.0.0.1:0")
+    async with Daemon.start("run", str(far.file), *flags) as daemon:
+        socks, http = await port_of(daemon, "SOCKS5"), await port_of(daemon, "HTTP")
+        assert socks != http
+        for via, port in (("SOCKS5", socks), ("HTTP", http)):
+            page = bytearray()
+            await request(via, ("127.0.0.1", port), FAR, "/", sink=page.extend)  # type: ignore[arg-type]
+            assert b"You came through the tunnel" in page
+        began = time.monotonic()
+        assert await daemon.stop(number) == 0
+        assert time.monotonic() - began < 2
+    assert re.search(rf"tunnel: {re.escape(NEAR)}, MTU 1420, UDP port \d+", daemon.text)
+    assert re.search(r"peer \S{8}…: endpoint 127\.0\.0\.1:\d+, allowed IPs 10\.66\.1\.1/32", daemon.text)
+    assert re.search(r"handshake with \S{8}… at 127\.0\.0\.1:\d+ completed in [\d.]+ m?s", daemon.text)
+    assert f"export ALL_PROXY=socks5h://127.0.0.1:{socks}" in daemon.text
+    assert f"curl -x socks5h://127.0.0.1:{socks} http://{FAR}/" in daemon.text
+    assert far.secret not in daemon.text
+    assert "Traceback" not in daemon.text
+
+
+async def test_sections_of_the_file_say_where(far: Far) -> None:
+    far.append("[Socks5]\nBindAddress = 127.0.0.1:0\nUsername = me\nPassword = hunter2\n")
+    async with Daemon.start("run", str(far.file), "-v") as daemon:
+        port = await port_of(daemon, "SOCKS5")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x05\x01\x02\x01\x02me\x07hunter2")
+        assert await reader.readexactly(4) == b"\x05\x02\x01\x00"
+        writer.close()
+        assert await daemon.line(r"ALL_PROXY=socks5h://USER:PASSWORD@127\.0\.0\.1:")
+        assert await daemon.stop() == 0
+    assert "hunter2" not in daemon.text
+
+
+async def test_a_port_in_use_is_named(far: Far) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with Daemon.start("run", str(far.file), "--socks5-server", f"127.0.0.1:{port}") as daemon:
+            assert await daemon.end() == 1
+    assert daemon.lines == [
+        f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use; "
+        "end what listens there, or choose another port"
+    ]
+
+
+async def test_a_udp_port_in_use_is_named(far: Far) -> None:
+    port = far.network.listen_port
+    async with Daemon.start("run", str(far.file), "--port", str(port)) as daemon:
+        assert await daemon.end() == 1
+    assert daemon.lines == [f"Error: UDP port {port} is in use; end what uses it, or choose another with --port"]
+
+
+async def test_open_to_everybody_is_refused(far: Far) -> None:
+    flags = ("--socks5-server", "0.0.0.0:0")
+    async with Daemon.start("run", str(far.file), *flags) as daemon:
+        assert await daemon.end() == 1
+    assert "--allow-anyone" in daemon.text
+    async with Daemon.start("run", str(far.file), *flags, "--allow-anyone") as daemon:
+        await daemon.line(r"proxy: SOCKS5 on 0\.0\.0\.0:\d+")
+        assert await daemon.stop() == 0
+
+
+async def test_descriptors_and_imports(far: Far) -> None:
+    """The soft limit is raised, and a start imports nothing that only later, or only people, need."""
+    far.append("[http]\nBindAddress = 127.0.0.1:0\n")
+    async with Daemon.start("run", str(far.file), "--loop", "asyncio", python=("-X", "importtime")) as daemon:
+        await port_of(daemon, "HTTP")
+        limits = Path(f"/proc/{daemon.process.pid}/limits").read_text()
+        found = re.search(r"Max open files +(\d+) +(\d+)", limits)
+        assert found is not None
+        assert found[1] == found[2]
+        imported = {line.rpartition("|")[2].strip() for line in daemon.lines if line.startswith("import time:")}
+        assert await daemon.stop() == 0
+    assert "proxy.daemon.app" in imported
+    for name in ("rich", "dns", "h11", "uvloop", "hypothesis", "difflib", "importlib.metadata", "nacl"):
+        assert not any(module == name or module.startswith(name + ".") for module in imported), name

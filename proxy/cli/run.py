@@ -61,9 +61,8 @@ def command(
     for warning in config.warnings:
         process.log.warning("%s", as_warning(warning))
     plan = listeners.plan(socks5_server, outbound_http_proxy_listen, config)
-    listeners.refuse_open(plan, allow_anyone)
     try:
-        process.run(app.run(config, app.Options(plan, port, dial_timeout)), loop)
+        process.run(app.run(config, app.Options(plan, port, dial_timeout, allow_anyone)), loop)
     except ImportError as error:
         if loop == "uvloop" and error.name == "uvloop":
             raise click.ClickException("uvloop is not installed: pip install 'usernet[uvloop]'") from None

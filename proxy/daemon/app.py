@@ -36,7 +36,8 @@ class Options:
 
     listeners: Sequence[Listen]
     port: int | None = None  # outer UDP; None: the file's ListenPort
-    dial_timeout: float = 10.0
+    dial_timeout: float = 10.0  # s
+    allow_anyone: bool = False  # listen beyond this machine without credentials
 
 
 async def run(config: Config, options: Options) -> None:
@@ -54,7 +55,9 @@ async def run(config: Config, options: Options) -> None:
             raise StartError(f"UDP port {port} is in use; end what uses it, or choose another with --port") from None
         raise StartError(f"the tunnel cannot start: {error.strerror or error}") from error
     try:
-        async with serve(network, options.listeners, options.dial_timeout) as bound:
+        async with serve(
+            network, options.listeners, dial_timeout=options.dial_timeout, allow_anyone=options.allow_anyone
+        ) as bound:
             for line in hello(config, network, bound):
                 log.info("%s", line)
             freeze_garbage()
@@ -111,8 +114,6 @@ def hello(config: Config, network: usernet.Network, bound: Sequence[Bound]) -> I
         yield f"peer {short_key(peer.public_key)}: {_endpoint(peer)}, {_allowed(peer)}"
     for one in bound:
         yield f"proxy: {one}"
-        if not one.listen.is_loopback and one.listen.username is None:
-            yield f"proxy: everybody who reaches {one.where} may use the tunnel"
     if bound:
         yield "to use it from a shell, paste:"
         for line in shell_lines(bound, _example_url(config)):

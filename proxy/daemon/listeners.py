@@ -7,7 +7,6 @@ addresses share a port, but with port 0 there are two.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,15 +33,6 @@ class Listen:
     @property
     def protocols(self) -> str:
         return "SOCKS5 and HTTP" if self.socks5 and self.http else "SOCKS5" if self.socks5 else "HTTP"
-
-    @property
-    def is_loopback(self) -> bool:
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
 
 
 class ListenError(UsernetError):
@@ -99,14 +89,3 @@ def _shared(first: Listen, second: Listen) -> Listen:
         username=first.username,
         password=first.password,
     )
-
-
-def refuse_open(listeners: Sequence[Listen], allow_anyone: bool) -> None:
-    """A proxy that anybody on the network may use is nobody's intention, unless said so."""
-    for listen in listeners:
-        if not listen.is_loopback and listen.username is None and not allow_anyone:
-            raise ListenError(
-                f"whoever reaches {listen.host or 'any address of this machine'} could use the tunnel; "
-                "listen on 127.0.0.1, set Username and Password in the file's [Socks5] and [http], "
-                "or add --allow-anyone"
-            )

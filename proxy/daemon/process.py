@@ -37,6 +37,16 @@ def raise_descriptor_limit() -> None:
             log.debug("the limit of %d open files stays", soft)
 
 
+def descriptor_limit() -> int:
+    """How many descriptors this process may have; a guess where nothing says so."""
+    try:
+        import resource
+    except ImportError:
+        return 1024
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(soft, 1 << 20) if soft > 0 else 1 << 20  # negative: infinite
+
+
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """`asyncio`, `uvloop`, or `auto`: uvloop where it is installed."""
     if name != "asyncio":

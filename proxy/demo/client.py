@@ -89,7 +89,10 @@ async def _exchange(
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            http.receive_data(await asyncio.wait_for(reader.read(READ_BYTES), TIMEOUT))
+            data = await asyncio.wait_for(reader.read(READ_BYTES), TIMEOUT)
+            if not data:
+                raise EOFError("the connection ended early")
+            http.receive_data(data)
         elif isinstance(event, h11.Response) and event.status_code != 200:
             raise DemoError(f"{host}{target} answered {event.status_code} {event.reason.decode('ascii', 'replace')}")
         elif isinstance(event, h11.Data):

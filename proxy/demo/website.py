@@ -89,7 +89,8 @@ def _text(status: int, text: str) -> tuple[int, str, int, Body]:
     return status, "text/plain; charset=utf-8", len(data), (data,)
 
 
-async def _next_event(http: h11.Connection, reader: asyncio.StreamReader) -> h11.Event | type[h11.PAUSED]:
+async def _next_event(http: h11.Connection, reader: asyncio.StreamReader) -> object:
+    """An h11 event, or h11.PAUSED."""
     while True:
         event = http.next_event()
         if event is not h11.NEED_DATA:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from proxy.daemon.listeners import Listen, ListenError, plan, refuse_open
+from proxy.daemon.listeners import Listen, ListenError, plan
 from usernet.config import Config, Interface, ProxySection
 
 
@@ -64,17 +64,3 @@ def test_different_credentials_cannot_share() -> None:
 def test_bad_address(text: str) -> None:
     with pytest.raises(ListenError, match="--socks5-server: "):
         plan((text,), (), config())
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "", "192.0.2.1", "::", "proxy.example"])
-def test_open_to_everybody_is_refused(host: str) -> None:
-    listeners = plan((), (), config(section("socks5", 1, None, host)))
-    with pytest.raises(ListenError, match="--allow-anyone"):
-        refuse_open(listeners, allow_anyone=False)
-    refuse_open(listeners, allow_anyone=True)
-    refuse_open(plan((), (), config(section("socks5", 1, "me", host))), allow_anyone=False)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
-def test_loopback_is_fine(host: str) -> None:
-    refuse_open(plan((), (), config(section("socks5", 1, None, host))), allow_anyone=False)

@@ -1,0 +1,26 @@
+"""TCP without a socket.  Start at connection.py; state.py is the specification of what can happen."""
+
+from usernet.tcp.connection import (
+    CLOSED,
+    CONNECTED,
+    EOF,
+    READABLE,
+    WRITABLE,
+    Connection,
+    ConnectionStatistics,
+)
+from usernet.tcp.settings import Flow, TcpSettings
+from usernet.tcp.state import State
+
+__all__ = [
+    "CLOSED",
+    "CONNECTED",
+    "EOF",
+    "READABLE",
+    "WRITABLE",
+    "Connection",
+    "ConnectionStatistics",
+    "Flow",
+    "State",
+    "TcpSettings",
+]

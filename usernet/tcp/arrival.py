@@ -1,0 +1,356 @@
+"""What comes in: SEGMENT ARRIVES.  Read RFC 9293 3.10.7, RFC 5961 (blind attacks), RFC 7323 5 (PAWS), RFC 6675 5.
+
+`segment_arrives` first tries the one case that bulk transfer consists of: ESTABLISHED, next in order, nothing but ACK
+and PSH.  Everything else walks RFC 9293 3.10.7.4 in its order: sequence number (with PAWS in front), RST, SYN, ACK,
+data, FIN.
+
+Nothing here sends: an answer is noted (`acks_due`, `syn_due`, the outbox) and leaves with the next `take`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from usernet.burst.packets import Buffer
+from usernet.tcp.output import queue_refusal, queue_reset
+from usernet.tcp.recovery import DUPLICATE_THRESHOLD, Phase, Recovery
+from usernet.tcp.rtt import MAX_RTO
+from usernet.tcp.seq import HALF, MASK, is_older, unwrap
+from usernet.tcp.state import (
+    CLOSED,
+    ESTABLISHED,
+    MAY_RECEIVE,
+    SYN_RECEIVED,
+    SYN_SENT,
+    TIME_WAIT,
+    Event,
+)
+from usernet.tcp.tcb import EOF, NEVER, READABLE, ControlBlock
+from usernet.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpSegment
+
+_ACK_PSH: Final = ACK | PSH
+_PAWS_EXPIRES: Final = 24 * 86400.0  # RFC 7323 5.5
+_CHALLENGE_INTERVAL: Final = 0.5  # per connection; a limit shared by all would be a side channel (CVE-2016-5696)
+
+
+def segment_arrives(tcb: ControlBlock, segment: TcpSegment, now: float, *, segments: int = 1, ce: bool = False) -> None:
+    """One segment, or a super-segment of `segments`, checksum found right.  Never raises for what it holds."""
+    _, _, seq, ack, flags, window, _, _, _, blocks, timestamp, payload = segment
+    receiver, sender = tcb.receiver, tcb.sender
+    if ce:
+        receiver.ce_marks += segments
+    size = len(payload)
+    acked = (ack - sender.una) & MASK
+    if not (
+        tcb.state is ESTABLISHED
+        and seq == receiver.next & MASK
+        and flags | PSH == _ACK_PSH
+        and not blocks
+        and receiver.fin is None
+        and receiver.reassembly is None
+        and tcb.recovery is None
+        and size <= receiver.edge - receiver.next
+        and acked <= sender.nxt - sender.una
+        and (size or acked)
+        and (timestamp is not None and (timestamp[0] - receiver.ts_recent) & MASK < HALF if tcb.timestamps else True)
+    ):
+        _arrive(tcb, segment, now, segments)
+        return
+    if timestamp is not None and receiver.acked == receiver.next:  # RFC 7323 4.3: SEG.SEQ <= Last.ACK.sent
+        receiver.ts_recent, receiver.ts_recent_at = timestamp[0], now
+    tcb.heard_at = now
+    if acked:
+        _new_ack(tcb, sender.una + acked, timestamp, now)
+    if window << sender.scale != sender.window:
+        _set_window(tcb, window << sender.scale, receiver.next, sender.una)
+    if size:
+        receiver.deliver(bytes(payload))
+        tcb.readiness |= READABLE
+        _owe_ack(tcb, segments, now)
+        if now >= receiver.tune_at:
+            _tune(tcb, timestamp, now)
+
+
+def _owe_ack(tcb: ControlBlock, segments: int, now: float) -> None:
+    """For data in order: at once for a burst or every second segment, else a little later (RFC 5681 4.2)."""
+    receiver = tcb.receiver
+    receiver.pending += segments
+    if receiver.pending >= 2:
+        if not receiver.acks_due:
+            receiver.acks_due = 1
+    elif tcb.ack_at == NEVER:
+        tcb.ack_at = now + tcb.settings.delayed_ack
+
+
+def _tune(tcb: ControlBlock, timestamp: tuple[int, int] | None, now: float) -> None:
+    age = 0.0
+    if timestamp is not None and tcb.timestamps:
+        age = max(0.0, tcb.echo_age(timestamp[1], now))
+    tcb.receiver.tune(now, tcb.rtt.srtt, age)
+
+
+def _arrive(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int) -> None:
+    if tcb.state is CLOSED:
+        tcb.drops.count("tcp-closed")
+    elif tcb.state is SYN_SENT:
+        _arrive_in_syn_sent(tcb, segment, now)
+    else:
+        _arrive_synchronized(tcb, segment, now, segments)
+
+
+def _arrive_in_syn_sent(tcb: ControlBlock, segment: TcpSegment, now: float) -> None:
+    """RFC 9293 3.10.7.3."""
+    sender, receiver, flags = tcb.sender, tcb.receiver, segment.flags
+    ack = unwrap(segment.ack, sender.una)
+    if flags & ACK and not sender.una < ack <= sender.nxt:
+        tcb.drops.count("tcp-ack")
+        if not flags & RST:
+            queue_refusal(tcb, segment.ack)
+        return
+    if flags & RST:
+        if flags & ACK:
+            tcb.die(ConnectionRefusedError("connection refused"), now)
+        else:
+            tcb.drops.count("tcp-reset")
+        return
+    if not flags & SYN:
+        tcb.drops.count("tcp-no-syn")
+        return
+    tcb.heard_at = now
+    tcb.negotiate(segment)
+    if segment.timestamp is not None:
+        receiver.ts_recent, receiver.ts_recent_at = segment.timestamp[0], now
+    sender.set_window(segment.window, receiver.next - 1, ack if flags & ACK else sender.una)  # not scaled in a SYN
+    if flags & ACK:
+        _syn_acked(tcb, ack, segment.timestamp, now)
+        receiver.acks_due = 1
+    else:
+        tcb.set_state(Event.SYN, now)
+        tcb.syn_due = True
+
+
+def _syn_acked(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:
+    tcb.syn_due = False
+    _new_ack(tcb, ack, timestamp, now)
+    tcb.set_state(Event.SYN_ACKED, now)
+
+
+def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int) -> None:
+    """RFC 9293 3.10.7.4, from SYN-RECEIVED to TIME-WAIT."""
+    receiver, flags, payload = tcb.receiver, segment.flags, segment.payload
+    seq = unwrap(segment.seq, receiver.next)
+    if flags & SYN and tcb.state is SYN_RECEIVED and seq == receiver.next - 1 and not flags & RST:
+        if not flags & ACK:
+            tcb.syn_due = True  # their SYN again: our SYN-ACK is lost, or theirs crossed ours
+            return
+        seq, flags = seq + 1, flags & ~SYN  # the other half of a simultaneous open (figure 8)
+    if not _passes_paws(tcb, segment, seq, now):
+        return
+    end = seq + len(payload) + bool(flags & FIN) + bool(flags & SYN)
+    if not _is_acceptable(tcb, seq, end):
+        tcb.drops.count("tcp-unacceptable")
+        if not flags & RST:
+            _answer_unacceptable(tcb, flags, end, now)
+        return
+    if flags & RST:
+        _reset_arrives(tcb, seq, now)
+        return
+    if flags & SYN:  # RFC 5961 4.2
+        tcb.drops.count("tcp-syn")
+        _challenge(tcb, now)
+        return
+    if not flags & ACK:
+        tcb.drops.count("tcp-no-ack")
+        return
+    tcb.heard_at = now
+    if not _ack_arrives(tcb, segment, seq, bare=end == seq, now=now):
+        return
+    if (payload or flags & FIN) and tcb.state in MAY_RECEIVE:
+        _data_arrives(tcb, seq, payload, bool(flags & FIN), segments, now)
+    if payload and now >= receiver.tune_at:
+        _tune(tcb, segment.timestamp, now)
+
+
+def _passes_paws(tcb: ControlBlock, segment: TcpSegment, seq: int, now: float) -> bool:
+    """RFC 7323 5.3 R1 to R3, and what becomes of TS.Recent (4.3)."""
+    if not tcb.timestamps or segment.flags & RST:
+        return True
+    receiver, timestamp = tcb.receiver, segment.timestamp
+    if timestamp is None:
+        tcb.drops.count("tcp-no-timestamp")  # RFC 7323 3.2
+        return False
+    if is_older(timestamp[0], receiver.ts_recent) and now - receiver.ts_recent_at < _PAWS_EXPIRES:
+        tcb.drops.count("tcp-paws")
+        _answer_unacceptable(tcb, segment.flags, seq + len(segment.payload), now)
+        return False
+    if seq <= receiver.acked <= seq + len(segment.payload):
+        receiver.ts_recent, receiver.ts_recent_at = timestamp[0], now
+    return True
+
+
+def _is_acceptable(tcb: ControlBlock, seq: int, end: int) -> bool:
+    """RFC 9293 3.4 table 6, save that at a closed window the next segment's ACK is still heard (3.10.7.4)."""
+    receiver = tcb.receiver
+    if seq == end or seq == receiver.next:
+        return receiver.next <= seq <= receiver.edge
+    return seq < receiver.edge and end > receiver.next
+
+
+def _answer_unacceptable(tcb: ControlBlock, flags: int, end: int, now: float) -> None:
+    """An ACK tells the peer where we are.  Only data earns it at once: two ends that disagree must not ping-pong."""
+    receiver = tcb.receiver
+    if tcb.state is TIME_WAIT and flags & FIN and end == receiver.next:
+        tcb.idle_at = now + tcb.settings.time_wait  # their FIN again (RFC 9293 3.10.7.4, eighth)
+    if flags & SYN or end == receiver.next - 1:
+        _challenge(tcb, now)
+    else:
+        receiver.acks_due = max(receiver.acks_due, 1)
+
+
+def _challenge(tcb: ControlBlock, now: float) -> None:
+    """RFC 5961 7: an ACK that asks whether they meant it, at most one per interval."""
+    if now >= tcb.challenge_at:
+        tcb.challenge_at = now + _CHALLENGE_INTERVAL
+        tcb.receiver.acks_due = max(tcb.receiver.acks_due, 1)
+
+
+def _reset_arrives(tcb: ControlBlock, seq: int, now: float) -> None:
+    """RFC 5961 3.2; in TIME-WAIT it is ignored (RFC 1337)."""
+    if tcb.state is TIME_WAIT:
+        tcb.drops.count("tcp-reset")
+    elif seq == tcb.receiver.next:
+        tcb.die(ConnectionResetError("connection reset by peer"), now)
+    else:
+        tcb.drops.count("tcp-reset")
+        _challenge(tcb, now)
+
+
+def _ack_arrives(tcb: ControlBlock, segment: TcpSegment, seq: int, *, bare: bool, now: float) -> bool:
+    """RFC 9293 3.10.7.4, fifth; False when the segment ends here."""
+    sender = tcb.sender
+    una, nxt = sender.una, sender.nxt
+    ack = unwrap(segment.ack, una)
+    window = segment.window << sender.scale
+    if tcb.state is SYN_RECEIVED:
+        if not una < ack <= nxt:
+            tcb.drops.count("tcp-ack")
+            queue_refusal(tcb, segment.ack)
+            return False
+        sender.set_window(window, seq, ack)
+        _syn_acked(tcb, ack, segment.timestamp, now)
+        return True
+    if ack > nxt or ack < una - sender.window_max:  # RFC 5961 5.2
+        tcb.drops.count("tcp-ack")
+        _challenge(tcb, now)
+        return False
+    if segment.sack_blocks and tcb.sack and nxt > una:
+        _sack_arrives(tcb, segment.sack_blocks)
+    if ack > una:
+        _new_ack(tcb, ack, segment.timestamp, now)
+    elif ack == una and bare and nxt > una and window == sender.window and not tcb.sack:  # RFC 5681 2
+        tcb.recovery = tcb.recovery or Recovery(una)
+        tcb.recovery.duplicates += 1
+    if ack >= una and (sender.wl1 < seq or (sender.wl1 == seq and sender.wl2 <= ack)):
+        _set_window(tcb, window, seq, ack)
+    if tcb.recovery is not None:
+        _detect_loss(tcb, tcb.recovery)
+    return tcb.state is not CLOSED
+
+
+def _set_window(tcb: ControlBlock, window: int, seq: int, ack: int) -> None:
+    """SND.WND moves.  When a closed window opens, the persist timer has done its work (RFC 9293 3.8.6.1)."""
+    sender = tcb.sender
+    if window > sender.window and sender.nxt == sender.una:
+        tcb.rtt.backoff = 0
+        tcb.retransmit_at = NEVER
+    sender.set_window(window, seq, ack)
+
+
+def _sack_arrives(tcb: ControlBlock, blocks: tuple[tuple[int, int], ...]) -> None:
+    """Note the blocks that lie within what is outstanding; a duplicate SACK (RFC 2883) lies below it."""
+    sender = tcb.sender
+    una, nxt = sender.una, sender.nxt
+    for left, right in blocks:
+        start = unwrap(left, una)
+        end = start + ((right - left) & MASK)
+        if una < start < end <= nxt:
+            if tcb.recovery is None:
+                tcb.recovery = Recovery(una)
+            tcb.recovery.mark_sacked(start, end)
+
+
+def _new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:
+    """SND.UNA moves: measure, let go, grow, re-arm."""
+    sender, rtt, recovery = tcb.sender, tcb.rtt, tcb.recovery
+    una, nxt = sender.una, sender.nxt
+    if sender.timed_at:
+        if ack >= sender.timed_end:
+            rtt.sample(now - sender.timed_at)
+            sender.timed_at = 0.0
+    elif timestamp is not None and timestamp[1]:  # RFC 7323 4.1: the echo is not ambiguous
+        age = tcb.echo_age(timestamp[1], now)
+        if 0.0 <= age <= MAX_RTO:
+            rtt.sample(age)
+    rtt.backoff = 0
+    tcb.progress_at = now
+    sender.acknowledge(ack)
+    if recovery is None:
+        tcb.congestion.on_ack(ack - una, nxt - una)
+    else:
+        phase = recovery.phase
+        recovery.advance(ack)
+        if phase is not Phase.FAST:
+            tcb.congestion.on_ack(ack - una, nxt - una)
+        elif recovery.phase is Phase.FAST and not tcb.sack:
+            recovery.partial_ack(ack, ack - una, sender.mss)
+    tcb.retransmit_at = NEVER if ack >= nxt else now + rtt.timeout()  # RFC 6298 5.2, 5.3
+    if sender.fin and ack > sender.end:
+        tcb.set_state(Event.FIN_ACKED, now)
+
+
+def _detect_loss(tcb: ControlBlock, recovery: Recovery) -> None:
+    """RFC 6675 5, RFC 6582 3.2: enter fast recovery once per window of data; forget the scoreboard when it is empty."""
+    sender = tcb.sender
+    una, nxt = sender.una, sender.nxt
+    is_lost = recovery.detect(una, sender.mss)
+    if recovery.phase is Phase.OPEN:
+        if recovery.duplicates >= DUPLICATE_THRESHOLD:
+            recovery.lost_below = una + sender.mss
+            is_lost = True
+        if is_lost:
+            tcb.congestion.on_loss(nxt - una)
+            recovery.enter_fast(una, nxt)
+    if recovery.is_idle(una) or una == nxt:
+        tcb.recovery = None
+
+
+def _data_arrives(tcb: ControlBlock, seq: int, payload: Buffer, has_fin: bool, segments: int, now: float) -> None:
+    """RFC 9293 3.10.7.4, seventh and eighth: trim to the window, keep or deliver, then their FIN if it is next."""
+    receiver = tcb.receiver
+    end = seq + len(payload)
+    if tcb.orphaned and end > receiver.next:  # RFC 1122 4.2.2.13: nobody will read it
+        queue_reset(tcb, now)
+        tcb.die(None, now)
+        return
+    if has_fin and receiver.fin is None and end <= receiver.edge:
+        receiver.fin = end
+    low = max(receiver.next - seq, 0)
+    high = min(end, receiver.edge, end if receiver.fin is None else receiver.fin) - seq
+    if low or high < len(payload):
+        receiver.acks_due = max(receiver.acks_due, 1)  # some of it was here already, or does not fit
+    if low < high:
+        data = bytes(payload[low:high])
+        if seq + low == receiver.next:
+            receiver.deliver(data)
+            tcb.readiness |= READABLE
+            _owe_ack(tcb, segments, now)
+        elif not receiver.keep(seq + low, data, segments):
+            tcb.drops.count("tcp-reassembly-full")
+    elif receiver.next < seq:
+        receiver.acks_due = max(receiver.acks_due, 1)  # a bare FIN behind a gap
+    if receiver.fin == receiver.next:
+        receiver.next += 1
+        receiver.edge = max(receiver.edge, receiver.next)
+        receiver.acks_due = max(receiver.acks_due, 1)
+        tcb.readiness |= EOF
+        tcb.set_state(Event.FIN, now)

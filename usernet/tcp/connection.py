@@ -1,0 +1,213 @@
+"""A TCP connection, sans-IO: segments and the application's calls in, super-packets out, time as an argument.
+
+Read RFC 9293 3.9 and 3.10 for the calls.  In: `receive_segment`, `receive_icmp_error`, `receive_packet_too_big`,
+`handle_timeout`, `path_changed`.  Out: `take` while `wants_to_send`, `next_timeout`, and `readiness` for the
+application, which answers with `write`, `read`, `shutdown_write`, `close` and `abort`.  After any call ask
+`wants_to_send` and `next_timeout` again.  A closed connection may still have a reset to give to `take`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from usernet.burst.packets import Drops
+from usernet.tcp import arrival, output, timeouts
+from usernet.tcp.recovery import Recovery
+from usernet.tcp.seq import MASK, is_older, unwrap
+from usernet.tcp.settings import Flow, TcpSettings
+from usernet.tcp.state import OPENING, Event, State
+from usernet.tcp.tcb import CONNECTED, EOF, MIN_MTU_V4, MIN_MTU_V6, READABLE, WRITABLE, ControlBlock
+from usernet.tcp.tcb import OVER as CLOSED
+from usernet.wire.tcp import SYN, TcpSegment
+
+__all__ = ["CLOSED", "CONNECTED", "EOF", "READABLE", "WRITABLE", "Connection", "ConnectionStatistics"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatistics:
+    """Bytes and seconds, as in Linux's tcp_info."""
+
+    state: State
+    unsent_bytes: int
+    in_flight: int
+    cwnd: int
+    ssthresh: int
+    send_window: int
+    receive_buffer: int
+    mss: int
+    srtt: float
+    rto: float
+    backoff: int
+    segments_resent: int
+    ce_marks: int
+
+
+class Connection(ControlBlock):
+    """Sequence numbers and timestamps at this interface are the wire's."""
+
+    __slots__ = ()
+
+    @classmethod
+    def connect(
+        cls,
+        flow: Flow,
+        settings: TcpSettings,
+        *,
+        mtu: int,
+        isn: int,
+        timestamp_offset: int,
+        now: float,
+        drops: Drops | None = None,
+    ) -> Connection:
+        """Active open; `isn` is from RFC 6528, `timestamp_offset` from RFC 7323 5.4.  `drops` is shared by the host."""
+        connection = cls(State.CLOSED, flow, settings, mtu, isn, timestamp_offset, now, drops)
+        connection.set_state(Event.OPEN, now)
+        connection.syn_due = True
+        return connection
+
+    @classmethod
+    def accept(
+        cls,
+        flow: Flow,
+        settings: TcpSettings,
+        syn: TcpSegment,
+        *,
+        mtu: int,
+        isn: int,
+        timestamp_offset: int,
+        now: float,
+        drops: Drops | None = None,
+    ) -> Connection:
+        """Passive open, by a SYN without ACK or RST.  Data in it is left for the peer to send again."""
+        connection = cls(State.LISTEN, flow, settings, mtu, isn, timestamp_offset, now, drops)
+        connection.negotiate(syn)
+        if syn.timestamp is not None:
+            connection.receiver.ts_recent, connection.receiver.ts_recent_at = syn.timestamp[0], now
+        connection.sender.set_window(syn.window, syn.seq, isn)
+        connection.set_state(Event.SYN, now)
+        connection.syn_due = True
+        return connection
+
+    # From the network.  The functions of arrival.py and others are methods as they are: a call less on the hot path.
+    receive_segment = arrival.segment_arrives
+    take = output.take
+    wants_to_send = property(output.wants_to_send)
+    next_timeout = timeouts.next_timeout
+    handle_timeout = timeouts.handle_timeout
+    path_changed = timeouts.path_changed
+    probe = timeouts.probe
+
+    def receive_icmp_error(self, error: Exception, quoted_seq: int, now: float) -> None:
+        """Unreachable and the like: fatal only while the SYN is unanswered (RFC 5927 4, RFC 1122 4.2.3.9)."""
+        if self.state is State.SYN_SENT and self._is_outstanding(quoted_seq):
+            self.die(error, now)
+        else:
+            self.drops.count("icmp-ignored")
+
+    def receive_packet_too_big(self, mtu: int, quoted_seq: int, now: float) -> None:
+        """A lower path MTU (RFC 1191, RFC 8201), believed only about a segment that is outstanding (RFC 5927 7.2)."""
+        mtu = max(mtu, MIN_MTU_V4 if len(self.flow.local) == 4 else MIN_MTU_V6)
+        sender = self.sender
+        if mtu >= self.mtu or not self._is_outstanding(quoted_seq) or self.state in OPENING:
+            self.drops.count("icmp-ignored")
+            return
+        self.set_path_mtu(mtu)
+        if self.recovery is None:
+            self.recovery = Recovery(sender.una)
+        self.recovery.lose_all(sender.una, sender.nxt)  # not congestion: the window stays as it is
+
+    def _is_outstanding(self, quoted_seq: int) -> bool:
+        return self.sender.una <= unwrap(quoted_seq, self.sender.una) < self.sender.nxt
+
+    def may_be_replaced_by(self, syn: TcpSegment) -> bool:
+        """Whether a SYN may open the flow anew out of TIME-WAIT (RFC 9293 3.10.7.4, RFC 6191)."""
+        if self.state is State.CLOSED:
+            return True
+        if self.state is not State.TIME_WAIT or not syn.flags & SYN:
+            return False
+        receiver = self.receiver
+        if self.timestamps and syn.timestamp is not None and syn.timestamp[0] != receiver.ts_recent:
+            return is_older(receiver.ts_recent, syn.timestamp[0])
+        return is_older(receiver.next & MASK, syn.seq)
+
+    # From the application.
+
+    @property
+    def readable_bytes(self) -> int:
+        return self.receiver.readable
+
+    @property
+    def at_eof(self) -> bool:
+        """The peer has closed its direction and everything before that has been read."""
+        receiver = self.receiver
+        return receiver.fin is not None and receiver.next > receiver.fin and not receiver.readable
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Written and not sent yet: what flow control looks at.  What is in flight is bounded by the windows."""
+        sender = self.sender
+        return max(0, sender.end - (sender.una + 1 if self.state in OPENING else sender.nxt))
+
+    @property
+    def stalled(self) -> bool:
+        """Sent again twice or more without an answer."""
+        return self.rtt.backoff >= 2
+
+    def write(self, data: bytes) -> None:
+        """Queue data, by reference.  After shutdown_write, or once closed, it raises ConnectionError."""
+        if self.state is State.CLOSED:
+            raise self.error or ConnectionAbortedError("the connection is closed")
+        if self.sender.fin:
+            raise BrokenPipeError("the connection is shut down for writing")
+        if data:
+            self.sender.write(data)
+
+    def read(self, max_bytes: int) -> bytes:
+        """At most max_bytes; b"" when there is nothing (see `at_eof`).  A chunk that fits is handed over as it came."""
+        return self.receiver.read(max_bytes)
+
+    def shutdown_write(self, now: float) -> None:
+        """Send FIN behind what is written; reading goes on (RFC 9293 3.10.4)."""
+        if self.sender.fin or self.state is State.CLOSED:
+            return
+        self.sender.fin = True
+        if self.state is State.ESTABLISHED or self.state is State.CLOSE_WAIT:
+            self.set_state(Event.CLOSE, now)  # while opening it is queued until State.ESTABLISHED
+
+    def close(self, now: float) -> None:
+        """The application is gone: send the rest and FIN, or a reset if it left data unread (RFC 2525 2.17)."""
+        if self.state is State.SYN_SENT:
+            self.die(None, now)
+        elif self.receiver.readable:
+            self.abort(now)
+        elif self.state is not State.CLOSED:
+            self.orphaned = True
+            self.progress_at = now
+            self.shutdown_write(now)
+            if self.state is State.FIN_WAIT_2:
+                self.idle_at = now + self.settings.orphan_timeout
+
+    def abort(self, now: float) -> None:
+        """End at once, with a reset where the peer may wait for more (RFC 9293 3.10.5)."""
+        if self.state not in (State.CLOSED, State.SYN_SENT, State.CLOSING, State.LAST_ACK, State.TIME_WAIT):
+            output.queue_reset(self, now)
+        self.receiver.discard()
+        self.die(None, now)
+
+    def statistics(self) -> ConnectionStatistics:
+        sender, receiver = self.sender, self.receiver
+        return ConnectionStatistics(
+            state=self.state,
+            unsent_bytes=self.unsent_bytes,
+            in_flight=sender.nxt - sender.una,
+            cwnd=self.congestion.cwnd,
+            ssthresh=self.congestion.ssthresh,
+            send_window=sender.window,
+            receive_buffer=receiver.limit,
+            mss=sender.mss,
+            srtt=self.rtt.srtt,
+            rto=self.rtt.rto,
+            backoff=self.rtt.backoff,
+            segments_resent=sender.resent,
+            ce_marks=receiver.ce_marks,
+        )

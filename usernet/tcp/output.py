@@ -1,0 +1,265 @@
+"""What goes out, when it is pulled.  Read RFC 9293 3.8.6 and 3.10.2, RFC 6675 5, RFC 5681 3.
+
+`take` in order: resets, then SYN; then lost ranges, then new data (and FIN), as super-segments while congestion window,
+peer window and budget allow; then what is still owed: ACKs and probes.  An ACK rides on data when there is data.
+
+`wants_to_send` says beforehand whether `take` has anything to do; it also says yes when nothing may go yet and no timer
+runs that would change that, so that `take` starts the persist timer.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+from usernet.burst.packets import SuperPacket
+from usernet.tcp.recovery import Phase
+from usernet.tcp.seq import MASK
+from usernet.tcp.state import MAY_SEND, SYN_SENT
+from usernet.tcp.tcb import NEVER, WRITABLE, ControlBlock, receive_scale
+from usernet.wire.tcp import (
+    ACK,
+    FIN,
+    HEADER_BYTES,
+    PSH,
+    RST,
+    SYN,
+    TIMESTAMP_BYTES,
+    TIMESTAMP_OPTION,
+    encode_options,
+    encode_segment,
+)
+
+_SUPER_SEGMENTS: Final = 45  # one UDP_SEGMENT send carries that many
+_SUPER_BYTES: Final = 65_000  # and one IP packet no more, whatever the MSS
+
+# ports, seq, ack, offset and flags and window, checksum and urgent pointer [, timestamp option]
+_WORDS = Struct("!5I")
+_WORDS_WITH_TIMESTAMP = Struct("!8I")
+_OFFSET: Final = HEADER_BYTES << 26
+_OFFSET_WITH_TIMESTAMP: Final = HEADER_BYTES + TIMESTAMP_BYTES << 26
+
+
+def wants_to_send(tcb: ControlBlock) -> bool:
+    """Whether `take` would do anything."""
+    if tcb.receiver.acks_due or tcb.outbox is not None or tcb.syn_due or tcb.probe_due:
+        return True
+    sender = tcb.sender
+    if tcb.state not in MAY_SEND or (tcb.recovery is None and sender.nxt >= sender.end + sender.fin):
+        return False
+    return _next_range(tcb) is not None or (tcb.retransmit_at == NEVER and tcb.is_stream_out)
+
+
+def take(tcb: ControlBlock, budget_bytes: int, now: float) -> list[SuperPacket]:
+    """Packets to send now, data of about budget_bytes at the most; acknowledgements are always among them."""
+    packets: list[SuperPacket] = []
+    if tcb.outbox is not None:
+        packets, tcb.outbox = tcb.outbox, None
+    if tcb.syn_due:
+        packets.append(_syn(tcb, now))
+    elif tcb.state in MAY_SEND:
+        sender = tcb.sender
+        if tcb.recovery is not None or sender.nxt < sender.end + sender.fin:
+            _take_data(tcb, packets, budget_bytes, now)
+    if tcb.receiver.acks_due:
+        _take_acks(tcb, packets, now)
+    if tcb.probe_due:
+        # An old sequence number, so that the answer is an ACK with the current window (RFC 9293 3.8.4, 3.8.6.1)
+        tcb.probe_due = False
+        packets.append(SuperPacket(_header(tcb, tcb.sender.una - 1, ACK, tcb.receiver.window_field(), now)))
+    return packets
+
+
+def _next_range(tcb: ControlBlock) -> tuple[int, int] | None:
+    """The sequence numbers that the windows let go now, a super-segment at most: lost ones first (RFC 6675 5 C)."""
+    sender, recovery = tcb.sender, tcb.recovery
+    una, nxt, mss = sender.una, sender.nxt, sender.mss
+    most = min(_SUPER_SEGMENTS, _SUPER_BYTES // mss) * mss
+    if recovery is None:
+        space = tcb.congestion.cwnd - (nxt - una)
+    else:
+        pipe = recovery.pipe(una, nxt, mss)
+        space = tcb.congestion.cwnd - pipe
+        hole = recovery.next_hole(una)
+        if hole is not None:
+            if space < mss:
+                if pipe and not recovery.forced:
+                    return None
+                space = mss
+            start, end = hole
+            # A window that was taken back (RFC 9293 3.8.6) still takes the one segment that asks for news.
+            end = min(end, start + min(space // mss * mss, most), una + max(sender.window, mss))
+            return (start, end) if start < end else None
+    pending = sender.end + sender.fin - nxt
+    usable = una + sender.window - nxt
+    size = min(pending, usable, space, most)
+    if size <= 0:
+        return None
+    if size < pending and size % mss:  # RFC 9293 3.8.6.2.1: full segments, or all there is, or half the peer's buffer
+        if size > mss:
+            size -= size % mss
+        elif size < mss and (size < usable or not (sender.override or size * 2 >= sender.window_max)):
+            return None
+    return nxt, nxt + size
+
+
+def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: float) -> None:
+    """Emit ranges until something forbids more."""
+    sender, rtt = tcb.sender, tcb.rtt
+    if sender.nxt == sender.una and now - sender.sent_at > rtt.rto:
+        tcb.congestion.on_idle()
+    una, before = sender.una, sender.nxt
+    emitted = False
+    window = -1
+    while budget > 0 and (found := _next_range(tcb)) is not None:
+        start, end = found
+        if end - start > budget:  # whole segments, but at least one
+            end = start + max(budget - budget % sender.mss, min(end - start, sender.mss))
+        budget -= end - start
+        if window < 0:
+            window = tcb.receiver.window_field()
+        packets.append(_data(tcb, start, end, window, now))
+        _account(tcb, start, end, now)
+        emitted = True
+    if emitted:
+        sender.override = False
+        if tcb.receiver.reassembly is None:
+            _acknowledged(tcb)
+        sender.sent_at = now
+    if sender.nxt > before:
+        tcb.readiness |= WRITABLE
+    if (emitted and before == una) or (tcb.retransmit_at == NEVER and (sender.nxt > una or tcb.is_stream_out)):
+        tcb.retransmit_at = now + rtt.timeout()  # RFC 6298 5.1; with nothing outstanding it is the persist timer
+        tcb.progress_at = now
+
+
+def _account(tcb: ControlBlock, start: int, end: int, now: float) -> None:
+    """Note that [start, end) leaves now."""
+    sender = tcb.sender
+    if start >= sender.nxt:
+        sender.nxt = end
+        if (
+            sender.timed_at == 0.0 and tcb.recovery is None
+        ):  # RFC 6298 4: one per round trip; a gap would add its repair
+            sender.timed_end, sender.timed_at = end, now
+        return
+    sender.timed_at = 0.0  # Karn: what is in flight can no longer tell the time
+    sender.resent += -(-(end - start) // sender.mss)
+    if tcb.recovery is not None:
+        tcb.recovery.resent(end)
+    if start == sender.una and tcb.recovery is not None and tcb.recovery.phase is Phase.FAST:
+        tcb.retransmit_at = now + tcb.rtt.timeout()  # the repair of the head gets its time too
+
+
+def _data(tcb: ControlBlock, start: int, end: int, window: int, now: float) -> SuperPacket:
+    """One super-segment; the kernel fills in lengths, checksums and the later segments' numbers."""
+    sender = tcb.sender
+    flags = ACK
+    if end > sender.end:
+        flags |= FIN
+        end = sender.end
+    if start >= end:
+        return SuperPacket(_header(tcb, start, flags, window, now))
+    if end == sender.end:
+        flags |= PSH
+    return SuperPacket(_header(tcb, start, flags, window, now), sender.pieces(start, end), sender.mss)
+
+
+def _header(tcb: ControlBlock, seq: int, flags: int, window: int, now: float) -> bytes:
+    """IP and TCP header, finished if it stays without payload: one sum of 32-bit words, for 2**16 is 1 modulo 65535."""
+    seq &= MASK
+    receiver = tcb.receiver
+    ack = receiver.next & MASK
+    total = tcb.ack_base + seq + ack + (flags - ACK) + window
+    if tcb.timestamps:
+        value, echo = (int(now * 1000) + tcb.ts_offset) & MASK, receiver.ts_recent
+        return tcb.ack_header + _WORDS_WITH_TIMESTAMP.pack(
+            tcb.ports, seq, ack, _OFFSET_WITH_TIMESTAMP | flags << 16 | window,
+            (-(total + value + echo) % 65535) << 16, TIMESTAMP_OPTION, value, echo,
+        )  # fmt: skip
+    return tcb.ack_header + _WORDS.pack(tcb.ports, seq, ack, _OFFSET | flags << 16 | window, (-total % 65535) << 16)
+
+
+def _take_acks(tcb: ControlBlock, packets: list[SuperPacket], now: float) -> None:
+    """One pure ACK; with a gap as many as report every new block, or, without SACK, one per segment (RFC 5681 4.2)."""
+    receiver, sender = tcb.receiver, tcb.sender
+    due = receiver.acks_due
+    window = receiver.window_field()
+    queue = receiver.reassembly
+    if queue is not None and tcb.sack:
+        blocks = queue.sack_blocks()
+        room = 3 if tcb.timestamps else 4
+        for at in range((max(queue.fresh, 1) - 1) // room * room, -1, -room):  # the newest last
+            packets.append(_sack(tcb, blocks[at : at + room], window, now))
+        queue.fresh = 0
+    else:
+        ack = SuperPacket(_header(tcb, sender.nxt, ACK, window, now))
+        packets.extend([ack] * due if queue is not None else [ack])
+    _acknowledged(tcb)
+
+
+def _acknowledged(tcb: ControlBlock) -> None:
+    receiver = tcb.receiver
+    receiver.acked = receiver.next
+    receiver.acks_due = receiver.pending = 0
+    tcb.ack_at = NEVER
+
+
+def _sack(tcb: ControlBlock, blocks: list[tuple[int, int]], window: int, now: float) -> SuperPacket:
+    wire = tuple((start & MASK, end & MASK) for start, end in blocks)
+    options = encode_options(sack_blocks=wire, timestamp=_timestamps(tcb, now))
+    return _finished(tcb, tcb.sender.nxt, tcb.receiver.next, ACK, window, options)
+
+
+def _timestamps(tcb: ControlBlock, now: float) -> tuple[int, int] | None:
+    return (tcb.timestamp(now), tcb.receiver.ts_recent) if tcb.timestamps else None
+
+
+def _finished(tcb: ControlBlock, seq: int, ack: int, flags: int, window: int, options: bytes) -> SuperPacket:
+    flow = tcb.flow
+    names = flow.local, flow.remote, flow.local_port, flow.remote_port
+    return SuperPacket(encode_segment(*names, seq & MASK, ack & MASK, flags, window, options))
+
+
+def _syn(tcb: ControlBlock, now: float) -> SuperPacket:
+    """SYN, or SYN-ACK with only those options that their SYN had (RFC 7323 2.2 and 3.2, RFC 2018 2)."""
+    settings, sender, receiver = tcb.settings, tcb.sender, tcb.receiver
+    tcb.syn_due = False
+    is_first = tcb.state is SYN_SENT
+    scale = None
+    if settings.window_scaling and (is_first or receiver.scale or sender.scale):
+        scale = receive_scale(settings)
+    options = encode_options(
+        mss=receiver.mss, window_scale=scale, sack_permitted=tcb.sack, timestamp=_timestamps(tcb, now)
+    )
+    if sender.nxt == sender.una:
+        sender.nxt = sender.una + 1
+        sender.timed_end, sender.timed_at = sender.nxt, now
+    else:
+        sender.timed_at = 0.0
+        sender.resent += 1
+    if tcb.retransmit_at == NEVER:
+        tcb.retransmit_at = now + tcb.rtt.timeout()
+    window = min(receiver.limit, 0xFFFF)  # never scaled (RFC 7323 2.2)
+    if is_first:
+        return _finished(tcb, sender.una, 0, SYN, window, options)
+    _acknowledged(tcb)
+    return _finished(tcb, sender.una, receiver.next, SYN | ACK, window, options)
+
+
+def queue_reset(tcb: ControlBlock, now: float) -> None:
+    """A reset from our side of a connection whose SYN is acknowledged (RFC 9293 3.5.2 group 3)."""
+    options = encode_options(timestamp=_timestamps(tcb, now))
+    _queue(tcb, _finished(tcb, tcb.sender.nxt, tcb.receiver.next, RST | ACK, 0, options))
+
+
+def queue_refusal(tcb: ControlBlock, ack: int) -> None:
+    """A reset that answers an ACK of something never sent, taking its sequence number from there (group 1 and 2)."""
+    _queue(tcb, _finished(tcb, ack, 0, RST, 0, b""))
+
+
+def _queue(tcb: ControlBlock, packet: SuperPacket) -> None:
+    if tcb.outbox is None:
+        tcb.outbox = []
+    if len(tcb.outbox) < 4:  # a flood of bad segments earns no flood of answers
+        tcb.outbox.append(packet)

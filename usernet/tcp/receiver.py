@@ -1,0 +1,129 @@
+"""The receiving half: what is read, what is acknowledged, what window is offered.  Read RFC 9293 3.8.6 and RFC 5681
+4.2.
+
+The offered window is kept as its right edge, which never moves back (RFC 9293 3.8.6).  The buffer starts small and
+doubles when a round trip's worth of reading shows that the window is what limits the peer.  Chunks are a list and not
+a deque, for an empty deque weighs 760 bytes and this list stays short.
+"""
+
+from __future__ import annotations
+
+from usernet.tcp import chunks
+from usernet.tcp.reassembly import Reassembly
+
+_MAX_DUPLICATES = 64
+
+
+class Receiver:
+    """Sequence numbers are unwrapped ones."""
+
+    __slots__ = (
+        "_drained", "_head", "acked", "acks_due", "ce_marks", "chunks", "edge", "fin", "limit", "limit_max", "mss",
+        "next", "pending", "readable", "reassembly", "scale", "ts_recent", "ts_recent_at", "tune_at",
+    )  # fmt: skip
+
+    def __init__(self, limit: int, limit_max: int, mss: int) -> None:
+        self.chunks: list[bytes] = []
+        self._head = 0  # bytes of the first chunk that have been read already
+        self.readable = 0  # bytes in chunks and not read
+        self.reassembly: Reassembly | None = None
+        self.next = 0  # RCV.NXT
+        self.edge = 0  # RCV.NXT + RCV.WND as last offered
+        self.acked = 0  # Last.ACK.sent (RFC 7323 4.3)
+        self.scale = 0
+        self.limit = limit
+        self.limit_max = limit_max
+        self.mss = mss  # what we announced
+        self.fin: int | None = None  # where their FIN stands
+        self.acks_due = 0  # ACKs to send now: one, or one per duplicate
+        self.pending = 0  # segments in order and not acknowledged yet
+        self.ce_marks = 0  # segments that met congestion, for statistics
+        self.ts_recent = 0
+        self.ts_recent_at = 0.0
+        self._drained = 0  # bytes read since the last look
+        self.tune_at = 0.0
+
+    def start(self, irs: int, scale: int) -> None:
+        """Their SYN is here.  Until now nothing but the SYN's own window was offered."""
+        self.next = self.acked = irs + 1
+        self.scale = scale
+        self.limit_max = min(self.limit_max, 0xFFFF << scale)
+        self.limit = min(self.limit, self.limit_max)
+        self.edge = self.next + min(self.limit, 0xFFFF)
+
+    def deliver(self, data: bytes) -> None:
+        """Data that is next in order."""
+        self.next += len(data)
+        self.readable += len(data)
+        chunks.append(self.chunks, data)
+        queue = self.reassembly
+        if queue is not None:
+            self._take_in_order(queue)
+
+    def _take_in_order(self, queue: Reassembly) -> None:
+        at, more = queue.pop_until(self.next)
+        self.readable += at - self.next
+        self.next = at
+        chunks.extend(self.chunks, more)
+        self.acks_due = max(self.acks_due, 1)  # RFC 5681 4.2: at once when it fills a gap
+        if not queue.starts:
+            self.reassembly = None
+
+    def keep(self, seq: int, data: bytes, segments: int) -> bool:
+        """Data beyond a gap: an immediate (duplicate) ACK per segment (RFC 5681 4.2).  False when it was not kept."""
+        self.acks_due = min(self.acks_due + segments, _MAX_DUPLICATES)
+        if self.reassembly is None:
+            self.reassembly = Reassembly()
+        return self.reassembly.insert(seq, data)
+
+    def read(self, max_bytes: int) -> bytes:
+        """At most max_bytes, a chunk as it came when it fits."""
+        if not self.chunks:
+            return b""
+        head, data = self._head, self.chunks[0]
+        if len(data) - head <= max_bytes:
+            del self.chunks[0]
+            self._head = 0
+            if head:
+                data = data[head:]
+        else:
+            self._head = head + max_bytes
+            data = data[head : self._head]
+        self.readable -= len(data)
+        self._drained += len(data)
+        offered = self.edge - self.next
+        gain = self.limit - self.readable - offered
+        significant = gain >= self.limit >> 2 or (gain >= 2 * self.mss and gain >= offered)
+        if significant and offered < self.limit >> 1 and self.fin is None:
+            self.acks_due = max(self.acks_due, 1)
+        return data
+
+    def window_field(self) -> int:
+        """The window for a header, moving the edge with it."""
+        limit, scale = self.limit, self.scale
+        free = limit - self.readable
+        offered = max(0, self.edge - self.next)
+        if free - offered >= min(limit >> 1, self.mss):  # RFC 9293 3.8.6.2.2: no silly window
+            offered = free
+        field = -(-offered >> scale)  # rounded up, for rounding down would take back what was offered ...
+        if field << scale > free + (1 << scale):
+            field = offered >> scale  # ... unless a peer that sends single bytes would never find it closed
+        if field > 0xFFFF:
+            field = 0xFFFF
+        self.edge = max(self.edge, self.next + (field << scale))
+        return field
+
+    def tune(self, now: float, rtt: float, echo_age: float) -> None:
+        """Once a round trip: double the buffer while what is read in one shows that the window limits the peer.
+
+        The round trip is that of the path, or that of the ACK which a timestamp now echoes when queues made it longer.
+        """
+        if self._drained * 2 > self.limit and self.tune_at:
+            self.limit = min(max(self.limit, self._drained * 2), self.limit_max)
+        self._drained = 0
+        self.tune_at = now + max(rtt, min(echo_age, 8 * rtt))
+
+    def discard(self) -> None:
+        """Nobody will read any more."""
+        self.chunks.clear()
+        self.readable = self._head = 0

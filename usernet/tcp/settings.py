@@ -1,0 +1,38 @@
+"""What can be chosen about a connection, and its name.  One frozen value is shared by all connections of a host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Flow(NamedTuple):
+    """The four names of a connection, seen from this side; addresses are 4 or 16 bytes."""
+
+    local: bytes
+    local_port: int
+    remote: bytes
+    remote_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSettings:
+    """Sizes in bytes, times in seconds."""
+
+    receive_buffer: int = 256 << 10  # to start with; grows with what is read per round trip
+    receive_buffer_max: int = 8 << 20
+    send_window_max: int = 6 << 20  # bounds the congestion window, and so what is kept for retransmission
+
+    window_scaling: bool = True  # RFC 7323
+    timestamps: bool = True  # RFC 7323
+    sack: bool = True  # RFC 2018
+    mss_floor: int = 216  # a peer that asks for less gets this (CVE-2019-11479)
+
+    syn_retries: int = 6
+    user_timeout: float = 900.0  # RFC 9293 3.8.3: no progress, or no answer to a zero-window probe
+    orphan_timeout: float = 60.0  # the same once the application has closed; also FIN-WAIT-2
+    time_wait: float = 60.0  # 2 MSL
+    delayed_ack: float = 0.040
+    keepalive_idle: float | None = None  # RFC 1122 4.2.3.6: off unless asked for; 7200 is its least
+    keepalive_interval: float = 75.0
+    keepalive_probes: int = 9

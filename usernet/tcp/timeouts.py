@@ -1,0 +1,104 @@
+"""What time brings.  Read RFC 6298 5, RFC 9293 3.8.3, 3.8.4 and 3.8.6.1, RFC 1122 4.2.3.
+
+Three timers: `retransmit_at` is the retransmission timer while something is outstanding and the persist timer while a
+closed window holds the stream back; `ack_at` is the delayed ACK; `idle_at` is 2 MSL, the wait of an orphan in
+FIN-WAIT-2, or keepalive.  Firing early does no harm, and firing late only delays.
+"""
+
+from __future__ import annotations
+
+from usernet.tcp.output import queue_reset
+from usernet.tcp.recovery import Recovery
+from usernet.tcp.state import CLOSED, FIN_WAIT_2, MAY_SEND, OPENING, TIME_WAIT, Event
+from usernet.tcp.tcb import NEVER, ControlBlock
+
+
+def next_timeout(tcb: ControlBlock) -> float | None:
+    """When to call `handle_timeout`."""
+    at = min(tcb.retransmit_at, tcb.ack_at, tcb.idle_at)
+    return at if at != NEVER else None
+
+
+def handle_timeout(tcb: ControlBlock, now: float) -> None:
+    if tcb.ack_at <= now:
+        tcb.ack_at = NEVER
+        tcb.receiver.acks_due = max(tcb.receiver.acks_due, 1)
+    if tcb.retransmit_at <= now:
+        _retransmission_timeout(tcb, now)
+    if tcb.idle_at <= now:
+        _idle_timeout(tcb, now)
+
+
+def _retransmission_timeout(tcb: ControlBlock, now: float) -> None:
+    rtt, sender = tcb.rtt, tcb.sender
+    if _has_given_up(tcb, now):
+        tcb.die(TimeoutError("the other end does not answer"), now)
+        return
+    if rtt.backoff == 0 and sender.nxt > sender.una and tcb.state not in OPENING:
+        tcb.congestion.on_timeout(sender.nxt - sender.una)
+    _resend(tcb)
+    rtt.back_off()  # RFC 6298 5.5
+    tcb.retransmit_at = now + rtt.timeout()
+
+
+def _has_given_up(tcb: ControlBlock, now: float) -> bool:
+    settings, sender = tcb.settings, tcb.sender
+    if tcb.state in OPENING:
+        return tcb.rtt.backoff >= settings.syn_retries
+    limit = settings.orphan_timeout if tcb.orphaned else settings.user_timeout
+    if now - tcb.progress_at < limit:
+        return False
+    # A peer that keeps answering with a closed window is alive (RFC 9293 3.8.6.1), but no reason to keep an orphan.
+    return sender.window > 0 or tcb.orphaned or now - tcb.heard_at >= limit
+
+
+def _resend(tcb: ControlBlock) -> None:
+    """Let the oldest of what is unanswered go again: SYN, data, or a probe of a closed window."""
+    sender = tcb.sender
+    sender.timed_at = 0.0
+    if tcb.state in OPENING:
+        tcb.syn_due = True
+    elif sender.nxt > sender.una:
+        if tcb.recovery is None:
+            tcb.recovery = Recovery(sender.una)
+        tcb.recovery.lose_all(sender.una, sender.nxt)
+    elif sender.window > 0:
+        sender.override = True  # RFC 9293 3.8.6.2.1 (4): a small window is better than none by now
+    else:
+        tcb.probe_due = True
+
+
+def _idle_timeout(tcb: ControlBlock, now: float) -> None:
+    if tcb.state is TIME_WAIT or (tcb.state is FIN_WAIT_2 and tcb.orphaned):
+        tcb.set_state(Event.TIMEOUT, now)
+        return
+    tcb.idle_at = NEVER
+    settings = tcb.settings
+    if settings.keepalive_idle is None or not (tcb.state in MAY_SEND or tcb.state is FIN_WAIT_2):
+        return
+    silence = now - tcb.heard_at
+    if silence < settings.keepalive_idle:
+        tcb.idle_at = tcb.heard_at + settings.keepalive_idle
+        return
+    if round((silence - settings.keepalive_idle) / settings.keepalive_interval) >= settings.keepalive_probes:
+        queue_reset(tcb, now)
+        tcb.die(TimeoutError("the other end does not answer keepalive probes"), now)
+        return
+    if tcb.sender.nxt == tcb.sender.una:  # else retransmission asks already
+        tcb.probe_due = True
+    tcb.idle_at = now + settings.keepalive_interval
+
+
+def path_changed(tcb: ControlBlock, now: float) -> None:
+    """The path has come back or moved: a stalled connection tries at once, and its back-off starts anew."""
+    if tcb.rtt.backoff == 0 or tcb.state is CLOSED:
+        return
+    tcb.rtt.backoff = 0
+    probe(tcb)
+    tcb.retransmit_at = now + tcb.rtt.timeout()
+
+
+def probe(tcb: ControlBlock) -> None:
+    """Send the oldest unanswered segment once more, and leave timer and back-off as they are."""
+    if tcb.retransmit_at != NEVER:
+        _resend(tcb)

@@ -88,7 +88,7 @@ class Reassembler(Timer):
         return next(iter(self._datagrams.values())).deadline if self._datagrams else None
 
     def expire(self, now: float) -> list[bytes]:
-        """Give up what has waited too long; the first fragments of those that had them, as far as an error quotes them."""
+        """Give up what has waited too long; the first fragments of it, as far as an error quotes them."""
         firsts = []
         while self._datagrams:
             datagram = next(iter(self._datagrams.values()))

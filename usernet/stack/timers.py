@@ -47,6 +47,8 @@ class TimerWheel:
     def schedule(self, timer: Timer, deadline: float) -> None:
         """Let the timer fire at `deadline` and no longer at any other time."""
         tick = ceil(deadline / TICK)
+        if tick * TICK < deadline:  # rounding must not make it early
+            tick += 1
         if timer.deadline != _NEVER:
             if timer.deadline == tick * TICK:
                 return

@@ -79,11 +79,15 @@ _FROM_V4: Final = {pair: kind for kind, pair in _TO_V4.items()} | {
     (3, 12): Kind.HOST_UNREACHABLE,
     (3, 14): Kind.PROHIBITED,
     (3, 15): Kind.PROHIBITED,
+    (12, 1): Kind.PARAMETER_PROBLEM,
+    (12, 2): Kind.PARAMETER_PROBLEM,
 }
 _FROM_V6: Final = {pair: kind for kind, pair in _TO_V6.items()} | {
     (1, 2): Kind.HOST_UNREACHABLE,
     (1, 5): Kind.PROHIBITED,
     (1, 6): Kind.PROHIBITED,
+    (4, 2): Kind.PARAMETER_PROBLEM,
+    (4, 3): Kind.PARAMETER_PROBLEM,
 }
 _ERROR_TYPES_V4: Final = frozenset((3, 4, 5, 11, 12))
 

@@ -1,0 +1,322 @@
+"""All TCP connections of a host, and what happens between them and the rest of it.  Read RFC 9293 3.10.7.
+
+The way of a segment: `step` for a flow that has a connection, `receive_unmatched` (a listener or a reset) for one
+that has none.  After whatever may have changed a connection, `settle` looks at it once: has it been accepted, does it
+want to send, is it over, when does it want to be woken.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+
+from usernet.burst.packets import Drops, SuperPacket
+from usernet.errors import NetworkUnreachable
+from usernet.stack.events import Accepted, HostEvent, Stalled
+from usernet.stack.flows import choose_source, flow_key
+from usernet.stack.listener import Listener
+from usernet.stack.outbox import Outbox
+from usernet.stack.ports import FlowSecrets, pick_port
+from usernet.stack.timers import Timer, TimerWheel
+from usernet.tcp.connection import Connection
+from usernet.tcp.settings import Flow, TcpSettings
+from usernet.tcp.state import CLOSED, SYN_RECEIVED
+from usernet.wire.icmp import Quoted
+from usernet.wire.ip import format_address, is_multicast
+from usernet.wire.tcp import ACK, FIN, RST, SYN, TcpSegment, encode_segment
+
+
+class Attached(Timer):
+    """A connection's place in the host: its key, its timer, its turn."""
+
+    __slots__ = ("connection", "deficit", "is_queued", "key", "listener")
+
+    is_local = False  # what comes in through the tunnel is not for a local one
+
+    def __init__(self, connection: Connection, key: bytes, listener: Listener | None) -> None:
+        super().__init__()
+        self.connection = connection
+        self.key = key
+        self.listener = listener  # while half-open
+        self.deficit = 0
+        self.is_queued = False
+
+    @property
+    def wants_to_send(self) -> bool:
+        return bool(self.connection.wants_to_send)
+
+    def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
+        return self.connection.take(budget_bytes, now)
+
+
+class AttachedLocally(Attached):
+    """A connection to one of our own addresses: what it sends is looped back and never leaves."""
+
+    __slots__ = ("outbox",)
+
+    is_local = True
+    outbox: Outbox
+
+    def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
+        for packet in self.connection.take(budget_bytes, now):
+            self.outbox.loop_back(packet)
+        return []
+
+
+class Connections:
+    """`mark` puts a connection on the host's ready list; `emit` adds to its events."""
+
+    __slots__ = (
+        "_addresses",
+        "_attached",
+        "_drops",
+        "_emit",
+        "_listeners",
+        "_mark",
+        "_mtu",
+        "_outbox",
+        "_random",
+        "_secrets",
+        "_settings",
+        "_wheel",
+        "by_flow",
+    )
+
+    def __init__(
+        self,
+        addresses: tuple[bytes, ...],
+        mtu: int,
+        settings: TcpSettings,
+        random: Callable[[int], bytes],
+        outbox: Outbox,
+        wheel: TimerWheel,
+        drops: Drops,
+        mark: Callable[[Connection], None],
+        emit: Callable[[HostEvent], None],
+    ) -> None:
+        self._addresses = addresses
+        self._mtu = mtu
+        self._settings = settings
+        self._random = random
+        self._secrets = FlowSecrets(random)
+        self._outbox = outbox
+        self._wheel = wheel
+        self._drops = drops
+        self._mark = mark
+        self._emit = emit
+        self._listeners: dict[tuple[bytes | None, int], Listener] = {}
+        self._attached: dict[Connection, Attached] = {}
+        self.by_flow: dict[bytes, Attached] = {}
+
+    # Opening
+
+    def connect(self, remote: bytes, remote_port: int, now: float, local_port: int) -> Connection:
+        """Raises NetworkUnreachable; OSError with EADDRINUSE or EADDRNOTAVAIL when ports have run out."""
+        if is_multicast(remote):
+            raise NetworkUnreachable(f"{format_address(remote)} is not the address of one host")
+        local = choose_source(self._addresses, remote)
+
+        def is_free(port: int) -> bool:
+            if (None, port) in self._listeners or (local, port) in self._listeners:
+                return False
+            return flow_key(remote, local, remote_port, port) not in self.by_flow
+
+        if local_port:
+            if not is_free(local_port):
+                raise OSError(errno.EADDRINUSE, f"TCP port {local_port} is in use")
+        else:
+            chosen = pick_port(self._random, is_free)
+            if chosen is None:
+                raise OSError(errno.EADDRNOTAVAIL, f"no port is free to connect to {format_address(remote)} from")
+            local_port = chosen
+        flow = Flow(local, local_port, remote, remote_port)
+        key = flow_key(remote, local, remote_port, local_port)
+        connection = Connection.connect(
+            flow,
+            self._settings,
+            mtu=self._mtu,
+            isn=self._secrets.initial_sequence(key, now),
+            timestamp_offset=self._secrets.timestamp_offset(key),
+            now=now,
+            drops=self._drops,
+        )
+        self._attach(connection, key, None, now)
+        return connection
+
+    def listen(self, port: int, address: bytes | None, backlog: int) -> Listener:
+        """Raises OSError: EADDRINUSE, EADDRNOTAVAIL."""
+        if address is not None and address not in self._addresses:
+            raise OSError(errno.EADDRNOTAVAIL, f"{format_address(address)} is not an address of this tunnel")
+        locals_ = (None, *self._addresses) if address is None else (None, address)
+
+        def is_free(candidate: int) -> bool:
+            return not any((local, candidate) in self._listeners for local in locals_)
+
+        chosen = port or pick_port(self._random, is_free)
+        if chosen is None or not is_free(chosen):
+            raise OSError(errno.EADDRINUSE, f"TCP port {port} is in use" if port else "no TCP port is free")
+        listener = Listener(chosen, address, backlog, self._close_listener)
+        self._listeners[address, chosen] = listener
+        return listener
+
+    def _close_listener(self, listener: Listener) -> None:
+        del self._listeners[listener.address, listener.port]
+        for key in list(listener.half_open):
+            self._remove(self.by_flow[key])
+
+    def _attach(self, connection: Connection, key: bytes, listener: Listener | None, now: float) -> Attached:
+        if connection.flow.remote in self._addresses:
+            local = AttachedLocally(connection, key, listener)
+            local.outbox = self._outbox
+            attached: Attached = local
+        else:
+            attached = Attached(connection, key, listener)
+        self.by_flow[key] = attached
+        self._attached[connection] = attached
+        self.settle(attached, now)
+        return attached
+
+    def _remove(self, attached: Attached) -> None:
+        del self.by_flow[attached.key]
+        del self._attached[attached.connection]
+        self._wheel.cancel(attached)
+        if attached.listener is not None:
+            attached.listener.half_open.pop(attached.key, None)
+            attached.listener = None
+
+    # Segments
+
+    def step(self, attached: Attached, segment: TcpSegment, now: float, segments: int, ce: bool) -> None:
+        """One segment, or several merged into one, for a connection."""
+        connection = attached.connection
+        if segment.flags & SYN and connection.may_be_replaced_by(segment):
+            # RFC 9293 3.6.1, RFC 6191: a SYN that cannot be an old one ends TIME-WAIT early
+            self._remove(attached)
+            self.receive_unmatched(connection.flow.remote, connection.flow.local, segment, now)
+            return
+        was_ready = connection.readiness
+        connection.receive_segment(segment, now, segments=segments, ce=ce)
+        if connection.readiness and not was_ready and attached.listener is None:
+            self._mark(connection)
+        self.settle(attached, now)
+
+    def receive_unmatched(self, source: bytes, destination: bytes, segment: TcpSegment, now: float) -> None:
+        """A segment of a flow that has no connection: LISTEN or CLOSED of RFC 9293 3.10.7."""
+        flags = segment.flags
+        if flags & RST:  # never an answer to a reset
+            self._drops.count("tcp-reset-no-connection")
+            return
+        if flags & (SYN | ACK | FIN) == SYN:
+            port = segment.destination_port
+            listener = self._listeners.get((destination, port)) or self._listeners.get((None, port))
+            if listener is not None:
+                self._open_passively(listener, source, destination, segment, now)
+                return
+        self._refuse(source, destination, segment)
+
+    def _refuse(self, source: bytes, destination: bytes, segment: TcpSegment) -> None:
+        """RFC 9293 3.10.7.1: the reset that fits the segment."""
+        self._drops.count("tcp-no-connection")
+        flags = segment.flags
+        if flags & ACK:
+            seq, ack, answer = segment.ack, 0, RST
+        else:
+            length = len(segment.payload) + bool(flags & SYN) + bool(flags & FIN)
+            seq, ack, answer = 0, (segment.seq + length) & 0xFFFF_FFFF, RST | ACK
+        ports = segment.destination_port, segment.source_port
+        self._outbox.reply(encode_segment(destination, source, *ports, seq, ack, answer, 0), source)
+
+    def _open_passively(
+        self, listener: Listener, source: bytes, destination: bytes, segment: TcpSegment, now: float
+    ) -> None:
+        if len(listener.half_open) >= listener.backlog:
+            self._drops.count("tcp-backlog-evicted")
+            self._remove(self.by_flow[next(iter(listener.half_open))])
+        key = flow_key(source, destination, segment.source_port, segment.destination_port)
+        connection = Connection.accept(
+            Flow(destination, segment.destination_port, source, segment.source_port),
+            self._settings,
+            segment,
+            mtu=self._mtu,
+            isn=self._secrets.initial_sequence(key, now),
+            timestamp_offset=self._secrets.timestamp_offset(key),
+            now=now,
+            drops=self._drops,
+        )
+        listener.half_open[key] = None
+        self._attach(connection, key, listener, now)
+
+    def receive_error(self, quoted: Quoted, error: OSError | int, now: float) -> None:
+        """An ICMP error, or the MTU of a Packet Too Big, about a segment of ours; its sequence number must fit."""
+        key = flow_key(quoted.destination, quoted.source, quoted.destination_port, quoted.source_port)
+        attached = self.by_flow.get(key)
+        if attached is None:
+            self._drops.count("icmp-no-flow")
+            return
+        connection = attached.connection
+        was_ready = connection.readiness
+        if isinstance(error, int):
+            connection.receive_packet_too_big(error, quoted.seq, now)
+        else:
+            connection.receive_icmp_error(error, quoted.seq, now)
+        if connection.readiness and not was_ready and attached.listener is None:
+            self._mark(connection)
+        self.settle(attached, now)
+
+    # Between segments
+
+    def settle(self, attached: Attached, now: float) -> None:
+        """Whatever follows from the connection's state now."""
+        connection = attached.connection
+        if attached.listener is not None and connection.state is not SYN_RECEIVED:
+            self._leave_backlog(attached, attached.listener)
+        if connection.wants_to_send:
+            if not attached.is_queued:
+                self._outbox.want(attached)
+        elif connection.state is CLOSED:
+            self._remove(attached)
+            return
+        at = connection.next_timeout()
+        if at is not None and at < attached.deadline:  # a timer that fires too early looks again
+            self._wheel.schedule(attached, at)
+
+    def _leave_backlog(self, attached: Attached, listener: Listener) -> None:
+        """The handshake is over; when it failed nobody is told, for nobody knew."""
+        del listener.half_open[attached.key]
+        attached.listener = None
+        if attached.connection.state is not CLOSED:
+            self._emit(Accepted(listener, attached.connection))
+
+    def changed(self, connection: Connection, now: float) -> None:
+        """The application has written, read or closed."""
+        attached = self._attached.get(connection)
+        if attached is not None:
+            self.settle(attached, now)
+
+    def fire(self, attached: Attached, now: float) -> Stalled | None:
+        """The timer of a connection went off."""
+        connection = attached.connection
+        stalled = None
+        at = connection.next_timeout()
+        if at is not None and at <= now:
+            was_ready = connection.readiness
+            connection.handle_timeout(now)
+            if connection.readiness and not was_ready and attached.listener is None:
+                self._mark(connection)
+            if connection.stalled:
+                stalled = Stalled(connection.flow.remote)
+        self.settle(attached, now)
+        return stalled
+
+    def path_changed(self, now: float) -> None:
+        """Every stalled connection tries at once."""
+        for attached in list(self.by_flow.values()):
+            attached.connection.path_changed(now)
+            self.settle(attached, now)
+
+    def count_by_state(self) -> dict[str, int]:
+        return Counter(attached.connection.state.value for attached in self.by_flow.values())
+
+    def count_half_open(self) -> int:
+        return sum(len(listener.half_open) for listener in self._listeners.values())

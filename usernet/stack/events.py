@@ -1,0 +1,46 @@
+"""The rare things a host tells its owner, a list per burst.  What happens all the time is readiness instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from usernet.stack.listener import Listener
+from usernet.tcp.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A client's handshake with a listener is complete."""
+
+    listener: Listener
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class EchoReply:
+    """An answer to a ping; whether anybody waits for it is the owner's matter."""
+
+    remote: bytes
+    ident: int
+    sequence: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EchoFailed:
+    """An ICMP error about a ping."""
+
+    remote: bytes
+    ident: int
+    sequence: int
+    error: OSError
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A connection to this host has retransmitted twice without an answer: the path may need a new handshake."""
+
+    remote: bytes
+
+
+HostEvent = Accepted | EchoReply | EchoFailed | Stalled

@@ -1,0 +1,25 @@
+"""The immutable snapshot of a host for status, admin and metrics alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatistics:
+    """Counts since the host was made, and sizes now."""
+
+    rows_in: int  # super-packets taken in
+    packets_in: int  # as they were on the wire, before merging
+    bytes_in: int
+    super_packets_out: int
+    packets_out: int  # as they are on the wire, after cutting
+    bytes_out: int  # payload and the first segment's headers
+    drops: Mapping[str, int]  # by reason
+    connections: Mapping[str, int]  # by state, as RFC 9293 spells it
+    half_open: int
+    udp_sockets: int
+    senders_waiting: int
+    fragment_bytes: int  # held for reassembly
+    timers: int

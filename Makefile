@@ -39,7 +39,7 @@ $(VENV)/pip:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/pip pyproject.toml
-	$(PIP) install -e .
+	PYTHONWARNINGS=ignore $(PIP) install -e .
 	@touch $@
 
 $(VENV)/test: $(VENV)/installed

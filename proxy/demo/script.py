@@ -93,7 +93,7 @@ async def _fetch_page(via: Via, proxy: Address, show: Show) -> None:
     for path, name in PAGES.items():
         page = bytearray()
         await request(via, proxy, NAME, path, sink=page.extend)
-        if page != files("proxy.demo").joinpath("site", name).read_bytes():
+        if page != files("proxy.demo").joinpath(name).read_bytes():
             raise DemoError(f"through {via}: http://{NAME}{path} came back changed")
         total += len(page)
     took = (time.monotonic() - began) * 1000

@@ -34,7 +34,7 @@ class Website:
     """`serve` is the callback for `start_server`; `requests` counts what was asked."""
 
     def __init__(self) -> None:
-        folder = files("proxy.demo").joinpath("site")
+        folder = files("proxy.demo")
         self._pages = {path: (folder.joinpath(name).read_bytes(), kind) for path, (name, kind) in PAGES.items()}
         self.requests = 0
 

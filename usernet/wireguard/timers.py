@@ -149,13 +149,13 @@ class Agenda(Generic[T]):
         item.armed_at = at
         self._count += 1
         heapq.heappush(self._heap, (at, self._count, item))
-        if len(self._heap) > 2 * self._live + 64:
-            self._sweep()
+        self._sweep()
 
     def disarm(self, item: T) -> None:
         if item.armed_at != NEVER:
             item.armed_at = NEVER
             self._live -= 1
+            self._sweep()
 
     def next_timeout(self) -> float | None:
         heap = self._heap
@@ -176,6 +176,8 @@ class Agenda(Generic[T]):
         return found
 
     def _sweep(self) -> None:
-        """Forget dead entries: each holds its item alive until its time."""
+        """Forget dead entries if there are many: each holds its item alive until its time."""
+        if len(self._heap) <= 2 * self._live + 64:
+            return
         self._heap = [entry for entry in self._heap if entry[0] == entry[2].armed_at]
         heapq.heapify(self._heap)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable
+from typing import Final
 
 from usernet.burst.packets import Drops, SuperPacket
 from usernet.errors import NetworkUnreachable
@@ -25,6 +26,10 @@ from usernet.tcp.state import CLOSED, SYN_RECEIVED
 from usernet.wire.icmp import Quoted
 from usernet.wire.ip import format_address, is_multicast
 from usernet.wire.tcp import ACK, FIN, RST, SYN, TcpSegment, encode_segment
+
+# Beside the bits of a connection's readiness: it is on the host's ready list.  So whoever clears the readiness of what
+# it took from the list clears this too, and a connection is listed once however often it is touched.
+LISTED: Final = 1 << 7
 
 
 class Attached(Timer):
@@ -181,6 +186,7 @@ class Connections:
         del self.by_flow[attached.key]
         del self._attached[attached.connection]
         self._wheel.cancel(attached)
+        self._outbox.forget(attached)
         if attached.listener is not None:
             attached.listener.half_open.pop(attached.key, None)
             attached.listener = None
@@ -195,10 +201,7 @@ class Connections:
             self._remove(attached)
             self.receive_unmatched(connection.flow.remote, connection.flow.local, segment, now)
             return
-        was_ready = connection.readiness
         connection.receive_segment(segment, now, segments=segments, ce=ce)
-        if connection.readiness and not was_ready and attached.listener is None:
-            self._mark(connection)
         self.settle(attached, now)
 
     def receive_unmatched(self, source: bytes, destination: bytes, segment: TcpSegment, now: float) -> None:
@@ -255,13 +258,10 @@ class Connections:
             self._drops.count("icmp-no-flow")
             return
         connection = attached.connection
-        was_ready = connection.readiness
         if isinstance(error, int):
             connection.receive_packet_too_big(error, quoted.seq, now)
         else:
             connection.receive_icmp_error(error, quoted.seq, now)
-        if connection.readiness and not was_ready and attached.listener is None:
-            self._mark(connection)
         self.settle(attached, now)
 
     # Between segments
@@ -271,6 +271,9 @@ class Connections:
         connection = attached.connection
         if attached.listener is not None and connection.state is not SYN_RECEIVED:
             self._leave_backlog(attached, attached.listener)
+        if 0 < connection.readiness < LISTED and attached.listener is None:
+            connection.readiness |= LISTED
+            self._mark(connection)
         if connection.wants_to_send:
             if not attached.is_queued:
                 self._outbox.want(attached)
@@ -285,8 +288,10 @@ class Connections:
         """The handshake is over; when it failed nobody is told, for nobody knew."""
         del listener.half_open[attached.key]
         attached.listener = None
-        if attached.connection.state is not CLOSED:
-            self._emit(Accepted(listener, attached.connection))
+        connection = attached.connection
+        connection.readiness |= LISTED  # it is listed when its owner-to-be hears of it
+        if connection.state is not CLOSED:
+            self._emit(Accepted(listener, connection))
 
     def changed(self, connection: Connection, now: float) -> None:
         """The application has written, read or closed."""
@@ -300,10 +305,7 @@ class Connections:
         stalled = None
         at = connection.next_timeout()
         if at is not None and at <= now:
-            was_ready = connection.readiness
             connection.handle_timeout(now)
-            if connection.readiness and not was_ready and attached.listener is None:
-                self._mark(connection)
             if connection.stalled:
                 stalled = Stalled(connection.flow.remote)
         self.settle(attached, now)

@@ -9,7 +9,7 @@ whether it is for us, `_dispatch` hands it to reassembly, TCP, UDP or ICMP.  Onl
 ends here, counted.
 
 After each call the owner looks at `events()` and then at `ready`: connections and sockets whose `readiness` is not
-zero.  It takes the list and clears it, and each one's readiness.
+zero.  It takes the list, and sets the readiness of each to 0: until then it is not listed again.
 """
 
 from __future__ import annotations
@@ -300,10 +300,10 @@ class Host:
     # What the owner learns
 
     def events(self) -> list[HostEvent]:
-        """The rare things since the last call.  An accepted connection is ready from here on: nobody owned it before."""
+        """The rare things since the last call.  An accepted connection is ready only from here on."""
         events, self._events = self._events, []
         for event in events:
-            if isinstance(event, Accepted) and event.connection.readiness:
+            if isinstance(event, Accepted):
                 self.ready.append(event.connection)
         return events
 

@@ -61,6 +61,10 @@ class Outbox:
         if not sender.is_queued:
             self._scheduler.add(sender)
 
+    def forget(self, sender: Sender) -> None:
+        """A sender is gone."""
+        self._scheduler.discard(sender)
+
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
         """About budget_bytes of packets for the tunnel."""
         packets: list[SuperPacket] = []

@@ -56,6 +56,13 @@ class Scheduler(Generic[S]):
             sender.deficit = QUANTUM
             self._new.append(sender)
 
+    def discard(self, sender: S) -> None:
+        """It is gone, with what it wanted to send."""
+        if sender.is_queued:
+            sender.is_queued = False
+            queue = self._new if sender in self._new else self._old
+            queue.remove(sender)
+
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
         """About budget_bytes of packets, at most a packet more; [] when nobody has any."""
         packets: list[SuperPacket] = []

@@ -14,6 +14,7 @@ from tests.support.wireguard import (
     inner_packet,
     pair,
 )
+from usernet.burst.packets import SuperPacket
 from usernet.wireguard.cookies import CookieJar
 
 AB = inner_packet("10.0.0.1", "10.0.0.2")
@@ -201,3 +202,15 @@ def test_replies_nobody_takes_are_bounded() -> None:
         b.work()
     assert len(b.tunnel.datagrams_to_send(world.now)) == 1024
     assert b.drops["outbox-full"] == 20 * 128 - 1024
+
+
+def test_our_own_handshake_may_find_the_outbox_full() -> None:
+    world, _, b = pair()
+    for _ in range(8):
+        flood(world, b, 128)
+        b.work()
+    b.tunnel.seal([SuperPacket(inner_packet("10.0.0.2", "10.0.0.1"))], world.now)
+    assert b.drops["outbox-full"] == 1
+    b.tunnel.datagrams_to_send(world.now)
+    world.run(6)  # it is sent again like any that was lost
+    assert len(world.sent(INITIATION, b)) == 1

@@ -502,6 +502,27 @@ def test_duplicates_of_handshakes_do_no_harm() -> None:
     assert b.connected_to(a)
 
 
+def test_two_responses_at_once_give_one_session() -> None:
+    world, a, b = pair()
+    world.fate = lambda source, destination, datagram: () if source == b.address else (0.0,)
+    a.send(AB)
+    world.roundtrip()
+    a.receive([world.log[-1][3]] * 2, b.address)
+    a.work()
+    assert a.drops == {"response-unexpected": 1}
+    assert a.connected_to(b)
+
+
+def test_a_message_may_outlive_its_question_in_the_queue() -> None:
+    world, a, b = pair()
+    a.send(AB)
+    index = world.log[0][3][4:8]
+    a.receive([b"\3\0\0\0" + index + bytes(56)], b.address)
+    a.tunnel.remove_peer(b.key)
+    a.work()
+    assert a.drops == {"unknown-index": 1, "peer-removed": 1}
+
+
 def test_a_replayed_initiation_is_not_answered_after_days() -> None:
     world, a, b = connected()
     recorded = world.log[0][3]

@@ -214,7 +214,7 @@ class Negotiator:
         self.table.remove(peer.slots.install_as_initiator(session))
         self._complete(peer, address, now, initiator=True)
         # The responder may send only once it has heard from us on this session: tell it at once
-        self._send(peer, session, peer.staging.take() or [KEEPALIVE], now)
+        self._send(peer, session, peer.staging.take() or [KEEPALIVE], address, now)
 
     def _keep_cookie(self, message: bytes, now: float) -> None:
         peer = self.intake.addressee(message)
@@ -261,17 +261,17 @@ class Negotiator:
         staged = peer.staging.take()
         session = peer.sending_session(now)
         if staged and session is not None:
-            self._send(peer, session, staged, now)
+            self._send(peer, session, staged, address, now)
 
     # What we send of ourselves, and the end of a session
 
     def send_keepalive(self, peer: Peer, now: float) -> None:
         """An empty packet, or a handshake if there is no session for it."""
         session = peer.sending_session(now)
-        if session is None:
+        if session is None or peer.endpoint is None:
             self.start(peer, now)
         else:
-            self._send(peer, session, [KEEPALIVE], now)
+            self._send(peer, session, [KEEPALIVE], peer.endpoint, now)
             self.keep_fresh(peer, session, now)
 
     def keep_fresh(self, peer: Peer, session: Session, now: float) -> None:
@@ -279,10 +279,8 @@ class Negotiator:
         if now >= session.rekey_at or session.send_key.counter > self.timing.rekey_after_messages:
             self.start(peer, now)
 
-    def _send(self, peer: Peer, session: Session, packets: list[SuperPacket], now: float) -> None:
-        if peer.endpoint is None:
-            return
-        peer.tx_bytes += self._outbox.seal_apart(session, packets, peer.endpoint, peer.settings.reserved)
+    def _send(self, peer: Peer, session: Session, packets: list[SuperPacket], address: Address, now: float) -> None:
+        peer.tx_bytes += self._outbox.seal_apart(session, packets, address, peer.settings.reserved)
         peer.timers.sent(now, data=packets[0] is not KEEPALIVE)
         self.agenda.arm(peer, peer.timers.next_deadline)
 

@@ -144,10 +144,7 @@ class Tunnel:
 
     def request_handshake(self, public_key: bytes, now: float) -> None:
         """Somebody waits for a session, or doubts that the peer still answers.  Never above one initiation in 5 s."""
-        peer = self._peers[public_key]
-        if peer.slots.current is not None:
-            peer.path_lost = True
-        self._negotiator.start(peer, now)
+        self._negotiator.start(self._peers[public_key], now)
 
     def _set_keepalive(self, peer: Peer, interval: float, now: float) -> None:
         """A persistent keepalive begins with a packet at once, which makes the session."""

@@ -13,17 +13,17 @@ def shell_lines(bound: Sequence[Bound], url: str) -> list[str]:
     socks = next((one for one in bound if one.listen.socks5), None)
     http = next((one for one in bound if one.listen.http), None)
     if socks is not None:
-        lines.append(f"export ALL_PROXY=socks5h://{_authority(socks)}")
+        lines.append(f"export ALL_PROXY=socks5h://{authority(socks)}")
     if http is not None:
-        lines.append(f"export http_proxy=http://{_authority(http)} https_proxy=http://{_authority(http)}")
+        lines.append(f"export http_proxy=http://{authority(http)} https_proxy=http://{authority(http)}")
     if socks is not None:
-        lines.append(f"curl -x socks5h://{_authority(socks)} {url}")
+        lines.append(f"curl -x socks5h://{authority(socks)} {url}")
     elif http is not None:
-        lines.append(f"curl -x http://{_authority(http)} {url}")
+        lines.append(f"curl -x http://{authority(http)} {url}")
     return lines
 
 
-def _authority(bound: Bound) -> str:
+def authority(bound: Bound) -> str:
     """Where credentials are needed a place for them is shown, never they themselves."""
     host, port = bound.client_address
     user = "" if bound.listen.username is None else "USER:PASSWORD@"

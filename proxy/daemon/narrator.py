@@ -42,7 +42,7 @@ class _Peer:
 
 def short_key(public_key: bytes) -> str:
     """The start of a public key as `wg show` prints it: enough to tell peers apart."""
-    return binascii.b2a_base64(public_key, newline=False)[:8].decode("ascii") + "…"
+    return binascii.b2a_base64(public_key, newline=False)[:8].decode("ascii") + "..."
 
 
 def format_endpoint(address: Address | tuple[str, int]) -> str:
@@ -93,7 +93,7 @@ class Narrator:
         if peer.since is not None:
             return [Line(f"handshake with {name} at {endpoint}: attempt {event.attempt}", detail=True)]
         peer.since = now
-        return [Line(f"handshake with {name} at {endpoint} ...", detail=peer.ever or peer.told)]
+        return [Line(f"handshake with {name} at {endpoint} begun", detail=peer.ever or peer.told)]
 
     def _completed(self, peer: _Peer, name: str, event: HandshakeCompleted, now: float) -> list[Line]:
         self._endpoints[event.public_key] = event.endpoint

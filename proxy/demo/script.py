@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
-from proxy.daemon.hints import shell_lines
+from proxy.daemon.hints import authority
 from proxy.daemon.listeners import Listen
 from proxy.daemon.narrator import Narrator
 from proxy.daemon.process import stop_event
@@ -29,16 +29,15 @@ async def run(listeners: list[Listen], show: Show, *, stay: bool, bulk: int = BU
     stop = stop_event()
     async with open_world() as world:
         narrate(world, show)
-        async with serve(world.near, listeners) as bound:
+        async with serve(world.near, listeners, allow_anyone=True) as bound:
             show.say(f"far side: a web server at http://{NAME}/ ({FAR}), which only the tunnel reaches")
             for one in bound:
                 show.say(f"proxy: {one}")
             work = asyncio.create_task(_work(world, bound[0], show, bulk))
             await _unless_stopped(work, stop)
             if stay and not stop.is_set():
-                for line in shell_lines(bound, f"http://{NAME}/"):
+                for line in _invitation(bound[0]):
                     show.say(line)
-                show.say("Ctrl-C ends the demo")
                 await stop.wait()
 
 
@@ -61,6 +60,16 @@ def narrate(world: World, show: Show) -> None:
                 show.say(line.text)
 
     world.near.on_event(tell)
+
+
+def _invitation(bound: Bound) -> Iterator[str]:
+    where, url = authority(bound), f"http://{NAME}/"
+    yield "Now you, while this runs:"
+    yield f"  curl -x socks5h://{where} {url}"
+    yield f"  curl -x http://{where} {url}down -o /dev/null"
+    yield f"  curl -x socks5h://{where} {url}up -T FILE"
+    yield f"  chromium --user-data-dir=$(mktemp -d) --proxy-server=socks5://{where} {url}"
+    yield "Ctrl-C ends the demo."
 
 
 async def _unless_stopped(work: asyncio.Task[None], stop: asyncio.Event) -> None:

@@ -29,7 +29,9 @@ def test_a_handshake_and_how_long_it_took() -> None:
     narrator = Narrator()
     assert seen(narrator.event(STARTED, 10.0)) == ["handshake with AAECAwQF... at 192.0.2.1:51820 begun"]
     assert narrator.next_timeout() == 10.0 + SILENCE
-    assert seen(narrator.event(COMPLETED, 10.012)) == ["handshake with AAECAwQF... at 192.0.2.1:51820 completed in 12 ms"]
+    assert seen(narrator.event(COMPLETED, 10.012)) == [
+        "handshake with AAECAwQF... at 192.0.2.1:51820 completed in 12 ms"
+    ]
     assert narrator.next_timeout() is None
 
 

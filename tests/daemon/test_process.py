@@ -1,0 +1,84 @@
+"""Around the loop: limits, signals, loops, the log."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from proxy.daemon import process
+
+
+def run(program: str) -> str:
+    """Run a program in a process of its own; what it printed."""
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_descriptor_limit() -> None:
+    out = run("""
+        import resource
+        from proxy.daemon.process import descriptor_limit, raise_descriptor_limit
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        hard = min(hard, 4096) if hard > 0 else 4096
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+        raise_descriptor_limit()
+        print(descriptor_limit() == hard, resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))
+    """)
+    assert out == "True True"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_signal_stops_and_a_second_one_kills(loop: str) -> None:
+    program = f"""
+        import asyncio, os, signal
+        from proxy.daemon import process
+        async def main():
+            stop = process.stop_event()
+            os.kill(os.getpid(), signal.SIGINT)
+            await stop.wait()
+            print("stopping", flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.Event().wait()
+        process.run(main(), {loop!r})
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "stopping\n"
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_loops() -> None:
+    loop = process.loop_factory("asyncio")()
+    assert type(loop).__module__.startswith("asyncio")
+    loop.close()
+    loop = process.loop_factory("auto")()
+    assert type(loop).__module__.startswith("uvloop")
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    ("verbose", "shown"), [(0, ["info"]), (1, ["info", "debug"]), (2, ["info", "debug", "library"])]
+)
+def test_log(verbose: int, shown: list[str]) -> None:
+    out = run(f"""
+        import logging, sys
+        from proxy.daemon import process
+        sys.stderr = sys.stdout
+        process.set_up_log({verbose})
+        process.log.info("info")
+        logging.getLogger("usernet.proxy").debug("debug")
+        logging.getLogger("library").info("library")
+    """)
+    assert [line.split()[-1] for line in out.splitlines()] == shown
+    assert (out.splitlines()[0] == "info") is (verbose == 0)
+
+
+def test_nothing_of_it_was_done_here() -> None:
+    """Importing the module changes no process-wide state: a library user may do so."""
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert logging.getLogger("usernet").level == logging.NOTSET

@@ -360,6 +360,28 @@ def test_stalled_connections_ask_for_help_and_try_when_the_path_returns() -> Non
     assert not client.stalled
 
 
+def test_a_silent_path_is_probed_by_one_connection_every_half_second() -> None:
+    world, a, b = pair()
+    b.host.listen(80)
+    clients = [a.host.connect(B4, 80, world.now) for _ in range(5)]
+    assert world.run(5, until=lambda: len(b.accepted) == 5)
+    world.paths = (Path(loss=1.0), Path(loss=1.0))
+    for client in clients:
+        a.write(client, b"anybody there", world.now)
+    world.run(15)
+    assert all(client.stalled for client in clients)
+    seen: list[float] = []
+    world.tap = lambda sender, packet: seen.append(world.now) if sender == 0 else None
+    world.run(10)
+    assert 20 <= len(seen) <= 28  # the probes, and what back-off brings
+    world.paths = (Path(), Path())
+    before = world.now
+    assert world.run(20, until=lambda: len(b.received) >= 1)
+    assert world.now - before < 0.6
+    world.run(100)
+    assert len(b.received) == 5
+
+
 def test_sixty_four_flows_share_evenly() -> None:
     world, a, b = pair(Path(rate=20e6), Path(), seed=2)
     b.host.listen(80)

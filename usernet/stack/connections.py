@@ -19,6 +19,7 @@ from usernet.stack.flows import choose_source, flow_key
 from usernet.stack.listener import Listener
 from usernet.stack.outbox import Outbox
 from usernet.stack.ports import FlowSecrets, pick_port
+from usernet.stack.stall import PROBE_INTERVAL, StallProbe
 from usernet.stack.timers import Timer, TimerWheel
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import Flow, TcpSettings
@@ -84,6 +85,7 @@ class Connections:
         "_random",
         "_secrets",
         "_settings",
+        "_stall",
         "_wheel",
         "by_flow",
     )
@@ -112,6 +114,7 @@ class Connections:
         self._emit = emit
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._attached: dict[Connection, Attached] = {}
+        self._stall: StallProbe[Attached] = StallProbe(lambda attached: attached.connection.stalled)
         self.by_flow: dict[bytes, Attached] = {}
 
     # Opening
@@ -187,6 +190,7 @@ class Connections:
         del self._attached[attached.connection]
         self._wheel.cancel(attached)
         self._outbox.forget(attached)
+        self._stall.discard(attached)
         if attached.listener is not None:
             attached.listener.half_open.pop(attached.key, None)
             attached.listener = None
@@ -314,17 +318,29 @@ class Connections:
             connection.handle_timeout(now)
             if connection.stalled:
                 stalled = Stalled(connection.flow.remote)
+                if self._stall.add(attached, now):
+                    self._wheel.schedule(self._stall, now + PROBE_INTERVAL)
         self.settle(attached, now)
         return stalled
 
+    def probe(self, received: int, now: float) -> None:
+        """The timer of the stall probe went off; `received` counts what has come in."""
+        attached, again = self._stall.choose(received, now)
+        if attached is not None:
+            attached.connection.probe()
+            self.settle(attached, now)
+        if again:
+            self._wheel.schedule(self._stall, now + PROBE_INTERVAL)
+
     def path_changed(self, now: float) -> None:
         """Every stalled connection tries at once."""
+        self._stall.clear()
         for attached in list(self.by_flow.values()):
             attached.connection.path_changed(now)
             self.settle(attached, now)
 
     def count_by_state(self) -> dict[str, int]:
-        return Counter(attached.connection.state.value for attached in self.by_flow.values())
+        return dict(Counter(attached.connection.state.value for attached in self.by_flow.values()))
 
     def count_half_open(self) -> int:
         return sum(len(listener.half_open) for listener in self._listeners.values())

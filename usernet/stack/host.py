@@ -26,6 +26,7 @@ from usernet.stack.listener import Listener
 from usernet.stack.outbox import Outbox
 from usernet.stack.reassembly import CAPACITY_V4, CAPACITY_V6, TIMEOUT_V4, TIMEOUT_V6, Reassembler
 from usernet.stack.schedule import Sender
+from usernet.stack.stall import StallProbe
 from usernet.stack.statistics import HostStatistics
 from usernet.stack.timers import TimerWheel
 from usernet.stack.udp import UdpSocket, UdpSockets
@@ -95,9 +96,9 @@ class Host:
                 if flags & CHECKSUM_OK:
                     # the shortest headers, where addresses and ports are neighbours
                     if transport == 20 and buf[offset + 9] == TCP:
-                        key = bytes(buf[offset + 12 : offset + 24])
+                        key = buf[offset + 12 : offset + 24].tobytes()
                     elif transport == 40 and buf[offset + 6] == TCP and buf[offset] >> 4 == 6:
-                        key = bytes(buf[offset + 8 : offset + 44])
+                        key = buf[offset + 8 : offset + 44].tobytes()
                     else:
                         key = b""
                     attached = by_flow.get(key)
@@ -252,6 +253,8 @@ class Host:
                     stalled[event] = None
             elif isinstance(timer, Reassembler):
                 self._expire_fragments(timer, now)
+            elif isinstance(timer, StallProbe):
+                self._connections.probe(self._rows_in, now)
         self._events += stalled
         if self._outbox.has_loopback:
             self._receive(self._outbox.take_loopback(), now, looped=True)

@@ -270,6 +270,6 @@ class UdpSockets:
 
     def after_turn(self, socket: UdpSocket) -> None:
         """It has just sent: whoever was refused may try again once half the queue is gone."""
-        if socket.was_full and socket.has_room:
+        if socket.was_full and socket.has_room and not socket.is_closed:
             socket.was_full = False
             self._mark(socket, WRITABLE)

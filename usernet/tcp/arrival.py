@@ -287,9 +287,10 @@ def _new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now
         if ack >= sender.timed_end:
             rtt.sample(now - sender.timed_at)
             sender.timed_at = 0.0
-    elif timestamp is not None and timestamp[1]:  # RFC 7323 4.1: the echo is not ambiguous
+    elif timestamp is not None and timestamp[1]:  # RFC 7323 4.1: the echo is not ambiguous ...
         age = tcb.echo_age(timestamp[1], now)
-        if 0.0 <= age <= MAX_RTO:
+        # ... but when an ACK was lost it is as old as that ACK, and would add the wait for our own timer.
+        if 0.0 <= age <= (MAX_RTO if recovery is None else now - recovery.resent_at + 0.001):
             rtt.sample(age)
     rtt.backoff = 0
     tcb.progress_at = now

@@ -146,7 +146,7 @@ def _account(tcb: ControlBlock, start: int, end: int, now: float) -> None:
     sender.timed_at = 0.0  # Karn: what is in flight can no longer tell the time
     sender.resent += -(-(end - start) // sender.mss)
     if tcb.recovery is not None:
-        tcb.recovery.resent(end)
+        tcb.recovery.resent(end, now)
     if start == sender.una and tcb.recovery is not None and tcb.recovery.phase is Phase.FAST:
         tcb.retransmit_at = now + tcb.rtt.timeout()  # the repair of the head gets its time too
 

@@ -25,13 +25,14 @@ class Phase(enum.Enum):
 class Recovery:
     """Sequence numbers are unwrapped ones."""
 
-    __slots__ = ("duplicates", "ends", "forced", "lost_below", "phase", "point", "resent_to", "starts")
+    __slots__ = ("duplicates", "ends", "forced", "lost_below", "phase", "point", "resent_at", "resent_to", "starts")
 
     def __init__(self, una: int) -> None:
         self.starts: list[int] = []
         self.ends: list[int] = []
         self.lost_below = una
         self.resent_to = una
+        self.resent_at = 0.0
         self.point = una  # recovery is over once this is acknowledged
         self.phase = Phase.OPEN
         self.duplicates = 0  # duplicate ACKs without SACK: each says that one segment has left the network
@@ -125,6 +126,7 @@ class Recovery:
             end = min(end, self.starts[at])
         return (start, end) if start < end else None
 
-    def resent(self, end: int) -> None:
+    def resent(self, end: int, now: float) -> None:
         self.resent_to = end
+        self.resent_at = now
         self.forced = False

@@ -21,6 +21,8 @@ def set_up_log(verbose: int) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
+    # One line a refused client would let any client fill the log.
+    logging.getLogger("usernet.proxy").setLevel(logging.NOTSET if verbose else logging.WARNING)
 
 
 def raise_descriptor_limit() -> None:

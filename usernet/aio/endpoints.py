@@ -10,7 +10,7 @@ import asyncio
 import base64
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from usernet.aio.runtime import Tasks, boottime, log
@@ -165,9 +165,7 @@ async def host_look_up(host: str, port: int) -> list[Address]:
     return await future
 
 
-def _addresses(
-    infos: list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]],
-) -> list[Address]:
+def _addresses(infos: Sequence[tuple[int, int, int, str, tuple[object, ...]]]) -> list[Address]:
     """The socket addresses of both families, each once, in the resolver's order (RFC 6724)."""
     wanted = (socket.AF_INET, socket.AF_INET6)
     found = dict.fromkeys(info[4] for info in infos if info[0] in wanted)

@@ -29,7 +29,8 @@ from usernet.aio.userspace import UserspaceLink
 from usernet.burst import default_kernel
 from usernet.burst.packets import Address
 from usernet.links import DatagramLink
-from usernet.stack.host import Host, HostStatistics
+from usernet.stack.host import Host
+from usernet.stack.statistics import HostStatistics
 from usernet.tcp.connection import Connection
 from usernet.wire.ip import format_address, pack_address
 from usernet.wireguard.events import TunnelEvent

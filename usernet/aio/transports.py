@@ -90,6 +90,7 @@ class StreamTransport(asyncio.Transport):
         """connection_made; what has arrived already follows in a call of its own."""
         self._protocol.connection_made(self)
         connection = self._connection
+        connection.readiness = 0  # of before it was ours; what counts is looked at now
         if connection.readable_bytes or connection.at_eof or connection.error is not None:
             self._loop.call_soon(self._read_later)
 

@@ -132,12 +132,14 @@ class UserspaceLink:
             for endpoint in ready:
                 readiness, endpoint.readiness = endpoint.readiness, 0
                 owner = owners.get(endpoint)
-                if owner is not None:
+                if readiness and owner is not None:
                     owner.on_ready(readiness)
         for event in host.events():
             if isinstance(event, Accepted):
                 acceptor = self._acceptors.get(event.listener)
-                if acceptor is not None:
+                if acceptor is None:  # closed in this very turn
+                    self.abort(event.connection)
+                else:
                     acceptor.on_accepted(event.connection)
             elif isinstance(event, EchoReply | EchoFailed):
                 self._on_echo(event)

@@ -13,7 +13,7 @@ from usernet.stack.events import Accepted, Stalled
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import TcpSettings
 from usernet.tcp.state import CLOSED, ESTABLISHED, SYN_SENT, TIME_WAIT
-from usernet.tcp.tcb import CONNECTED, OVER
+from usernet.tcp.tcb import CONNECTED, OVER, WRITABLE
 from usernet.wire.icmp import Kind, packet_too_big_for, unreachable_for
 from usernet.wire.ip import pack_address
 from usernet.wire.packet import parse_packet
@@ -75,6 +75,20 @@ def test_through_loss_reordering_and_duplicates(seed: int) -> None:
     assert world.run(600, until=lambda: client.at_eof and server.at_eof)
     assert bytes(b.received[server]) == up
     assert bytes(a.received[client]) == down
+
+
+def test_what_was_written_and_has_left_is_told_once() -> None:
+    world, a, b = pair()
+    client, _ = connect(world, a, b)
+    client.write(b"some")
+    a.host.changed(client, world.now)
+    client.write(b"more")
+    a.host.changed(client, world.now)
+    assert a.host.ready == []
+    a.host.take(10_000, world.now)
+    a.host.take(10_000, world.now)
+    assert a.host.ready == [client]
+    assert client.readiness & WRITABLE
 
 
 def test_half_close() -> None:

@@ -288,12 +288,6 @@ class Connections:
         if at is not None and at < attached.deadline:  # a timer that fires too early looks again
             self._wheel.schedule(attached, at)
 
-    def after_turn(self, attached: Attached, now: float) -> None:
-        """It has just sent: what it wrote may have left, which its owner waits for."""
-        if attached.connection.readiness and attached.listener is None:
-            self._mark(attached.connection)  # perhaps again: who walks the list clears the readiness
-        self.settle(attached, now)
-
     def _leave_backlog(self, attached: Attached, listener: Listener) -> None:
         """The handshake is over; when it failed nobody is told, for nobody knew."""
         del listener.half_open[attached.key]

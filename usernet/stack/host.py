@@ -231,7 +231,7 @@ class Host:
 
     def _after_turn(self, sender: Sender, now: float) -> None:
         if isinstance(sender, Attached):
-            self._connections.after_turn(sender, now)
+            self._connections.settle(sender, now)
         elif isinstance(sender, UdpSocket):
             self._udp.after_turn(sender)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.config.test_parser import GOOD, OWN, PSK
@@ -28,11 +28,13 @@ def outcome(text: str) -> str:
     return "\n".join(map(str, config.warnings)) + repr(config)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text(text: str) -> None:
     outcome(text)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.sampled_from(LINES), st.text(max_size=40), st.from_regex(r"\[\w{0,9}\]?", fullmatch=True)))
 )
@@ -40,11 +42,13 @@ def test_shuffled_lines(lines: list[str]) -> None:
     outcome("\n".join(lines))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(KEYS), st.text(max_size=60), st.sampled_from(sorted(SECTIONS)))
 def test_any_value(key: str, value: str, section: str) -> None:
     outcome(f"{GOOD}[{section}]\n{key} = {value}\n")
 
 
+@settings(deadline=None)
 @given(
     st.binary(min_size=32, max_size=32),
     st.sampled_from([*KEYS, "Nonsense"]),

@@ -46,7 +46,7 @@ KEY = base64.b64encode(bytes(range(200, 232))).decode()
         (values.dns, "1.1.1.1, 2606:4700:4700:0::1111, lan", ("1.1.1.1", "2606:4700:4700::1111", "lan")),
         (values.fwmark, "0xFFFFFFFF", None),
         (values.fwmark, "off", None),
-        (values.words_of_text, "x" * 255, "x" * 255),
+        (values.credential, "x" * 255, "x" * 255),
     ],
 )
 def test_taken(parse: Callable[[str], object], text: str, expected: object) -> None:
@@ -109,8 +109,8 @@ def test_taken(parse: Callable[[str], object], text: str, expected: object) -> N
         (values.fwmark, "0x100000000"),
         (values.fwmark, "4294967296"),
         (values.fwmark, "x"),
-        (values.words_of_text, ""),
-        (values.words_of_text, "é" * 128),
+        (values.credential, ""),
+        (values.credential, "é" * 128),
     ],
 )
 def test_refused(parse: Callable[[str], object], text: str) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
 import pytest
 
+from proxy.daemon import app
 from proxy.daemon.app import hello
 from proxy.daemon.hints import shell_lines
 from proxy.daemon.listeners import Listen
+from proxy.daemon.narrator import SILENCE
 from proxy.daemon.serving import Bound
 from usernet.config import Config, Interface, Peer
+from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted
 
 V4, V6 = (bytes([10, 0, 0, 0]), 24), (bytes.fromhex("fd00") + bytes(14), 64)
 BOTH = Listen("127.0.0.1", 1080, socks5=True, http=True)
@@ -65,3 +73,58 @@ def test_hints_for_one_protocol_and_for_credentials() -> None:
         "curl -x http://USER:PASSWORD@[::1]:3128 http://x/",
     ]
     assert shell_lines([], "http://x/") == []
+
+
+class Handle:
+    """What FakeLoop.call_later gives."""
+
+    def __init__(self, delay: float, callback: Callable[[], None]) -> None:
+        self.delay = delay
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeLoop:
+    def __init__(self) -> None:
+        self.handles: list[Handle] = []
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Handle:
+        self.handles.append(Handle(delay, callback))
+        return self.handles[-1]
+
+
+def test_teller_arms_one_timer_and_tells_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG, "usernet")
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    loop = FakeLoop()
+    teller = app.Teller(loop)  # type: ignore[arg-type]
+    started = HandshakeStarted(bytes(32), ("192.0.2.1", 5), 1)
+    teller.event(started)
+    (timer,) = loop.handles
+    assert timer.delay == SILENCE
+    now += SILENCE
+    timer.callback()
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert len(loop.handles) == 1  # nothing more to wait for
+    teller.event(HandshakeCompleted(bytes(32), ("192.0.2.1", 5), True))
+    teller.event(started)
+    assert [handle.cancelled for handle in loop.handles] == [True, False]
+    teller.close()
+    assert loop.handles[-1].cancelled
+
+
+class Stuck:
+    async def close(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_stop_never_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "STOP_WITHIN", 0.01)
+    await app.close(Stuck())  # type: ignore[arg-type]
+    assert "took longer" in caplog.text

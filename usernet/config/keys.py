@@ -55,8 +55,8 @@ PEER = _table(
 
 PROXY = _table(
     Key("BindAddress", values.bind_address),
-    Key("Username", values.words_of_text),
-    Key("Password", values.words_of_text),
+    Key("Username", values.credential),
+    Key("Password", values.credential),
 )
 
 SECTIONS: Mapping[str, Mapping[str, Key]] = {"interface": INTERFACE, "peer": PEER, "socks5": PROXY, "http": PROXY}

@@ -212,7 +212,7 @@ def boolean(text: str) -> bool:
     return text.lower() == "true"
 
 
-def words_of_text(text: str) -> str:
+def credential(text: str) -> str:
     """A user name or a password: RFC 1929 gives either at most 255 bytes."""
     if not 1 <= len(text.encode()) <= 255:
         raise BadValue("it is empty or longer than 255 bytes", "write 1 to 255 bytes")

@@ -1,0 +1,144 @@
+"""The outer UDP sockets: one of each family on one port, with large buffers, GSO and GRO.  See udp(7) and Linux'
+linux/udp.h.
+
+An IPv6 socket takes IPv6 only, so that no address is ever IPv4-mapped.  A machine without one of the families gets the
+other alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+SOL_UDP: Final = 17
+UDP_SEGMENT: Final = 103
+UDP_GRO: Final = 104
+BUFFER_BYTES: Final = 7 << 20  # wireguard-go's; the usual default holds 135 packets only
+
+_SO_SNDBUFFORCE: Final = 32  # not in the socket module
+_SO_RCVBUFFORCE: Final = 33
+_SO_MEMINFO: Final = 55
+_MEMINFO_DROPS: Final = 8  # its ninth number: datagrams the full receive buffer turned away
+
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+_WILDCARDS: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+_PORT_TRIES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyStatistics:
+    """One socket.  Buffers are in bytes as Linux counts them: twice what was asked for."""
+
+    family: str  # "IPv4" or "IPv6"
+    gso: bool
+    gro: bool
+    receive_buffer: int
+    send_buffer: int
+    kernel_drops: int  # since it was opened, because nobody took them out of the receive buffer in time
+
+
+def open_sockets(port: int) -> list[socket.socket]:
+    """Sockets of all families there are, bound to `port` of every address; 0 picks a port free for all of them."""
+    for _ in range(_PORT_TRIES):
+        try:
+            return _open_on(port)
+        except OSError as error:
+            # The kernel picked one for the first family that the second has in use.
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+    raise OSError(errno.EADDRINUSE, "no UDP port was free for both IPv4 and IPv6")
+
+
+def _open_on(port: int) -> list[socket.socket]:
+    sockets: list[socket.socket] = []
+    try:
+        for family in _FAMILIES:
+            sock = _open_one(family, port)
+            if sock is not None:
+                sockets.append(sock)
+                port = sock.getsockname()[1]
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets:
+        raise OSError(errno.EAFNOSUPPORT, "this machine has neither IPv4 nor IPv6")
+    return sockets
+
+
+def _open_one(family: socket.AddressFamily, port: int) -> socket.socket | None:
+    """None if this machine has no such family."""
+    try:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError as error:
+        if error.errno in (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT):
+            return None
+        raise
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((_WILDCARDS[family], port))
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRNOTAVAIL:  # the family is there, but disabled
+            return None
+        raise OSError(error.errno, f"UDP port {port}: {os.strerror(error.errno or 0)}") from None
+    except BaseException:
+        sock.close()
+        raise
+    enlarge_buffers(sock)
+    return sock
+
+
+def enlarge_buffers(sock: socket.socket) -> None:
+    """To BUFFER_BYTES where privileges allow it, otherwise as far as the system does."""
+    for force, option in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
+        except OSError:
+            sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+
+
+def statistics(sock: socket.socket, *, gso: bool, gro: bool) -> FamilyStatistics:
+    return FamilyStatistics(
+        family="IPv6" if sock.family == socket.AF_INET6 else "IPv4",
+        gso=gso,
+        gro=gro,
+        receive_buffer=sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        send_buffer=sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
+        kernel_drops=_kernel_drops(sock),
+    )
+
+
+def _kernel_drops(sock: socket.socket) -> int:
+    try:
+        numbers = memoryview(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 64)).cast("I")
+    except OSError:
+        return 0
+    return numbers[_MEMINFO_DROPS] if len(numbers) > _MEMINFO_DROPS else 0
+
+
+def has_gso(sock: socket.socket) -> bool:
+    """May sendmsg carry UDP_SEGMENT?  (Whether the way out can do it shows only when something is sent.)"""
+    try:
+        sock.getsockopt(SOL_UDP, UDP_SEGMENT)
+    except OSError:
+        return False
+    return True
+
+
+def enable_gro(sock: socket.socket, release: str | None = None) -> bool:
+    """Ask for merged datagrams.  Linux before 5.12 merges wrongly, so it counts as not having it."""
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release if release is None else release)
+    if version is None or (int(version[1]), int(version[2])) < (5, 12):
+        return False
+    try:
+        sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+    except OSError:
+        return False
+    return True

@@ -31,7 +31,7 @@ def target() -> tuple[World, Station, list[bytes]]:
     """A station with one of everything, and honest packets from its only friend."""
     world, a, b = pair()
     b.echoes = True
-    b.host.listen(80, backlog=64)
+    b.host.listen(80, backlog=8)
     b.host.open_udp(port=53)
     b.host.open_udp(port=54, remote=(A4, 1000))
     packets: list[bytes] = []

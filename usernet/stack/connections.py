@@ -23,7 +23,7 @@ from usernet.stack.stall import PROBE_INTERVAL, StallProbe
 from usernet.stack.timers import Timer, TimerWheel
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import Flow, TcpSettings
-from usernet.tcp.state import CLOSED, SYN_RECEIVED
+from usernet.tcp.state import CLOSED, SYN_RECEIVED, TIME_WAIT
 from usernet.wire.icmp import Quoted
 from usernet.wire.ip import format_address, is_multicast
 from usernet.wire.tcp import ACK, FIN, RST, SYN, TcpSegment, encode_segment
@@ -31,6 +31,8 @@ from usernet.wire.tcp import ACK, FIN, RST, SYN, TcpSegment, encode_segment
 # Beside the bits of a connection's readiness: it is on the host's ready list.  So whoever clears the readiness of what
 # it took from the list clears this too, and a connection is listed once however often it is touched.
 LISTED: Final = 1 << 7
+
+MAX_TIME_WAIT: Final = 4096  # 2 KiB each; beyond them the oldest ends early, as with Linux's tcp_max_tw_buckets
 
 
 class Attached(Timer):
@@ -86,6 +88,7 @@ class Connections:
         "_secrets",
         "_settings",
         "_stall",
+        "_time_wait",
         "_wheel",
         "by_flow",
     )
@@ -114,6 +117,7 @@ class Connections:
         self._emit = emit
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._attached: dict[Connection, Attached] = {}
+        self._time_wait: dict[Attached, None] = {}  # oldest first
         self._stall: StallProbe[Attached] = StallProbe(lambda attached: attached.connection.stalled)
         self.by_flow: dict[bytes, Attached] = {}
 
@@ -191,6 +195,7 @@ class Connections:
         self._wheel.cancel(attached)
         self._outbox.forget(attached)
         self._stall.discard(attached)
+        self._time_wait.pop(attached, None)
         if attached.listener is not None:
             attached.listener.half_open.pop(attached.key, None)
             attached.listener = None
@@ -237,7 +242,7 @@ class Connections:
     def _open_passively(
         self, listener: Listener, source: bytes, destination: bytes, segment: TcpSegment, now: float
     ) -> None:
-        if len(listener.half_open) >= listener.backlog:
+        if len(listener.half_open) >= listener.half_open_max:
             self._drops.count("tcp-backlog-evicted")
             self._remove(self.by_flow[next(iter(listener.half_open))])
         key = flow_key(source, destination, segment.source_port, segment.destination_port)
@@ -284,6 +289,10 @@ class Connections:
         elif connection.state is CLOSED:
             self._remove(attached)
             return
+        elif connection.state is TIME_WAIT:
+            self._time_wait[attached] = None
+            if len(self._time_wait) > MAX_TIME_WAIT:
+                self._remove(next(iter(self._time_wait)))
         at = connection.next_timeout()
         if at is not None and at < attached.deadline:  # a timer that fires too early looks again
             self._wheel.schedule(attached, at)

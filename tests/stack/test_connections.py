@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.stack import A4, A6, B4, B6, MTU, Path, Station, World, burst_of, cut, pair
 from usernet.errors import HostUnreachable, NetworkUnreachable
+from usernet.stack.connections import MAX_TIME_WAIT
 from usernet.stack.events import Accepted, Stalled
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import TcpSettings
@@ -190,11 +191,11 @@ def test_packet_too_big_makes_segments_smaller(local: bytes, remote: bytes) -> N
 
 def test_a_backlog_evicts_the_oldest() -> None:
     world, _, b = pair()
-    listener = b.host.listen(80, backlog=4)
-    for port in range(1000, 1010):
+    listener = b.host.listen(80, backlog=1)
+    for port in range(1000, 1014):
         world.inject(1, encode_segment(A4, B4, port, 80, 7, 0, SYN, 1000))
-    assert [key[8:10] for key in listener.half_open] == [port.to_bytes(2, "big") for port in range(1006, 1010)]
-    assert b.host.statistics().half_open == 4
+    assert [key[8:10] for key in listener.half_open] == [port.to_bytes(2, "big") for port in range(1006, 1014)]
+    assert b.host.statistics().half_open == 8
     assert b.host.statistics().drops["tcp-backlog-evicted"] == 6
     listener.close()
     listener.close()
@@ -205,7 +206,7 @@ def test_a_backlog_evicts_the_oldest() -> None:
 
 def test_a_good_client_connects_during_a_flood() -> None:
     world, a, b = pair()
-    b.host.listen(80, backlog=128)
+    b.host.listen(80, backlog=16)
     b.echoes = True
     client = a.host.connect(B4, 80, world.now)
     a.write(client, b"hello", world.now, shut=True)
@@ -224,7 +225,7 @@ def test_a_good_client_connects_during_a_flood() -> None:
 
 def test_a_syn_flood_is_bounded() -> None:
     world, _, b = pair()
-    b.host.listen(80, backlog=100)
+    b.host.listen(80, backlog=10)
     rand = random.Random(4)
     for _ in range(100):
         flood = [
@@ -233,8 +234,8 @@ def test_a_syn_flood_is_bounded() -> None:
         ]
         b.host.receive_packets(burst_of(list(flood)), world.now)
     statistics = b.host.statistics()
-    assert sum(statistics.connections.values()) == statistics.half_open == 100
-    assert statistics.timers <= 100
+    assert sum(statistics.connections.values()) == statistics.half_open == 80
+    assert statistics.timers <= 80
     assert b.host.events() == []
     assert b.host.ready == []
     while b.host.take(1 << 20, world.now):
@@ -355,6 +356,25 @@ def test_a_new_connection_ends_time_wait() -> None:
         assert world.run(5, until=lambda server=server: server.state is TIME_WAIT)  # type: ignore[misc]
         world.run(0.1)
     assert b.host.statistics().connections == {"TIME-WAIT": 1}
+
+
+def test_time_wait_is_bounded() -> None:
+    world, a, b = pair()
+    b.host.listen(80)
+    for _ in range(MAX_TIME_WAIT // 512 + 1):
+        clients = [a.host.connect(B4, 80, world.now) for _ in range(512)]
+        assert world.run(5, until=lambda: len(b.accepted) == 512)
+        for station, connections in ((a, clients), (b, b.accepted)):
+            for connection in connections:
+                connection.close(world.now)
+                station.host.changed(connection, world.now)
+            world.run(0.1)
+        b.accepted.clear()
+    assert a.host.statistics().connections == {"TIME-WAIT": MAX_TIME_WAIT}
+    assert a.host.statistics().timers == MAX_TIME_WAIT
+    assert b.host.statistics().connections == {}
+    world.run(61)
+    assert a.host.statistics().connections == {}
 
 
 def test_stalled_connections_ask_for_help_and_try_when_the_path_returns() -> None:

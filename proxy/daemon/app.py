@@ -60,6 +60,7 @@ async def run(config: Config, options: Options) -> None:
         ) as bound:
             for line in hello(config, network, bound):
                 log.info("%s", line)
+            network.request_handshakes()
             freeze_garbage()
             await stop.wait()
     finally:

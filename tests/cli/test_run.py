@@ -93,6 +93,13 @@ async def test_a_page_and_a_clean_stop(far: Far, number: signal.Signals) -> None
     assert "Traceback" not in daemon.text
 
 
+async def test_the_handshake_happens_at_the_start(far: Far) -> None:
+    """Before any client comes: whoever starts it learns at once whether the keys are right."""
+    async with Daemon.start("run", str(far.file), "--socks5-server", "127.0.0.1:0") as daemon:
+        await daemon.line(r"handshake with \S{8}\.\.\. at 127\.0\.0\.1:\d+ completed in")
+        assert await daemon.stop() == 0
+
+
 async def test_sections_of_the_file_say_where(far: Far) -> None:
     far.append("[Socks5]\nBindAddress = 127.0.0.1:0\nUsername = me\nPassword = hunter2\n")
     async with Daemon.start("run", str(far.file), "-v") as daemon:

@@ -158,6 +158,18 @@ class Network:
         """Call back with each event of the tunnel: handshakes, endpoints that moved."""
         self._callbacks.append(callback)
 
+    def request_handshakes(self) -> None:
+        """Ask every peer with a known endpoint for a session now, instead of with the first packet for it.
+
+        Whoever starts a tunnel learns so at once whether it works.  A peer whose name is still being resolved is asked
+        when that is done, in any case.
+        """
+        now = boottime()
+        for peer in self._config.peers:
+            if peer.endpoint is not None and self._endpoints.is_known(peer.public_key):
+                self._tunnel.request_handshake(peer.public_key, now)
+        self._device.wake()
+
     def statistics(self) -> NetworkStatistics:
         return NetworkStatistics(self._tunnel.statistics(), self._host.statistics())
 

@@ -164,9 +164,9 @@ class Network:
         Whoever starts a tunnel learns so at once whether it works.  A peer whose name is still being resolved is asked
         when that is done, in any case.
         """
-        now = boottime()
+        now, own = boottime(), self._tunnel.public_key
         for peer in self._config.peers:
-            if peer.endpoint is not None and self._endpoints.is_known(peer.public_key):
+            if peer.public_key != own and peer.endpoint is not None and self._endpoints.is_known(peer.public_key):
                 self._tunnel.request_handshake(peer.public_key, now)
         self._device.wake()
 

@@ -116,7 +116,8 @@ class Peer:
     def syn(cls, flags: int, **fields: Any) -> TcpSegment:
         """A SYN with the options of a usual peer but no timestamps, so that dialogues are short."""
         plain: dict[str, Any] = {"mss": 1380, "window_scale": 0, "sack_permitted": True}
-        return TcpSegment(80, 40000, cls.iss, 0, flags, 0xFFFF, **(plain | fields))
+        ack = fields.pop("ack", 0) & MASK
+        return TcpSegment(80, 40000, cls.iss, ack, flags, 0xFFFF, **(plain | fields))
 
     @property
     def state(self) -> State:

@@ -150,7 +150,7 @@ def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, seg
     if not _is_acceptable(tcb, seq, end):
         tcb.drops.count("tcp-unacceptable")
         if not flags & RST:
-            _answer_unacceptable(tcb, flags, end, now)
+            _answer_unacceptable(tcb, flags, seq, end, now)
         return
     if flags & RST:
         _reset_arrives(tcb, seq, now)
@@ -181,7 +181,7 @@ def _passes_paws(tcb: ControlBlock, segment: TcpSegment, seq: int, now: float) -
         return False
     if is_older(timestamp[0], receiver.ts_recent) and now - receiver.ts_recent_at < _PAWS_EXPIRES:
         tcb.drops.count("tcp-paws")
-        _answer_unacceptable(tcb, segment.flags, seq + len(segment.payload), now)
+        _answer_unacceptable(tcb, segment.flags, seq, seq + len(segment.payload), now)
         return False
     if seq <= receiver.acked <= seq + len(segment.payload):
         receiver.ts_recent, receiver.ts_recent_at = timestamp[0], now
@@ -196,12 +196,12 @@ def _is_acceptable(tcb: ControlBlock, seq: int, end: int) -> bool:
     return seq < receiver.edge and end > receiver.next
 
 
-def _answer_unacceptable(tcb: ControlBlock, flags: int, end: int, now: float) -> None:
+def _answer_unacceptable(tcb: ControlBlock, flags: int, seq: int, end: int, now: float) -> None:
     """An ACK tells the peer where we are.  Only data earns it at once: two ends that disagree must not ping-pong."""
     receiver = tcb.receiver
     if tcb.state is TIME_WAIT and flags & FIN and end == receiver.next:
         tcb.idle_at = now + tcb.settings.time_wait  # their FIN again (RFC 9293 3.10.7.4, eighth)
-    if flags & SYN or end == receiver.next - 1:
+    if seq == end or flags & SYN:
         _challenge(tcb, now)
     else:
         receiver.acks_due = max(receiver.acks_due, 1)

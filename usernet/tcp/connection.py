@@ -15,7 +15,7 @@ from usernet.tcp import arrival, output, timeouts
 from usernet.tcp.recovery import Recovery
 from usernet.tcp.seq import MASK, is_older, unwrap
 from usernet.tcp.settings import Flow, TcpSettings
-from usernet.tcp.state import OPENING, Event, State
+from usernet.tcp.state import MAY_RECEIVE, OPENING, Event, State
 from usernet.tcp.tcb import CONNECTED, EOF, MIN_MTU_V4, MIN_MTU_V6, READABLE, WRITABLE, ControlBlock
 from usernet.tcp.tcb import OVER as CLOSED
 from usernet.wire.tcp import SYN, TcpSegment
@@ -154,17 +154,18 @@ class Connection(ControlBlock):
         return self.rtt.backoff >= 2
 
     def write(self, data: bytes) -> None:
-        """Queue data, by reference.  After shutdown_write, or once closed, it raises ConnectionError."""
-        if self.state is State.CLOSED:
-            raise self.error or ConnectionAbortedError("the connection is closed")
-        if self.sender.fin:
-            raise BrokenPipeError("the connection is shut down for writing")
+        """Queue data, by reference.  After shutdown_write, or once closed, it raises BrokenPipeError."""
+        if self.sender.fin or self.state is State.CLOSED:
+            raise BrokenPipeError("the connection is closed for writing")
         if data:
             self.sender.write(data)
 
     def read(self, max_bytes: int) -> bytes:
         """At most max_bytes; b"" when there is nothing (see `at_eof`).  A chunk that fits is handed over as it came."""
-        return self.receiver.read(max_bytes)
+        data = self.receiver.read(max_bytes)
+        if data and self.state in MAY_RECEIVE:
+            self.receiver.consider_update()
+        return data
 
     def shutdown_write(self, now: float) -> None:
         """Send FIN behind what is written; reading goes on (RFC 9293 3.10.4)."""

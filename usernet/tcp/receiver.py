@@ -91,12 +91,15 @@ class Receiver:
             data = data[head : self._head]
         self.readable -= len(data)
         self._drained += len(data)
+        return data
+
+    def consider_update(self) -> None:
+        """After reading: an ACK at once when the window opens significantly (RFC 9293 3.8.6.2.2, RFC 5681 4.2)."""
         offered = self.edge - self.next
         gain = self.limit - self.readable - offered
         significant = gain >= self.limit >> 2 or (gain >= 2 * self.mss and gain >= offered)
-        if significant and offered < self.limit >> 1 and self.fin is None:
+        if significant and offered < self.limit >> 1:
             self.acks_due = max(self.acks_due, 1)
-        return data
 
     def window_field(self) -> int:
         """The window for a header, moving the edge with it."""

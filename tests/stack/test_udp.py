@@ -204,6 +204,21 @@ def test_packet_too_big_makes_fragments_of_that_size(local: bytes, remote: bytes
     assert sizes == [1372 + (28 if len(local) == 4 else 48)]
 
 
+def test_path_mtus_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usernet.stack.udp.MAX_PATH_MTUS", 1)
+    world, a, _ = pair()
+    client = a.host.open_udp()
+    counts = []
+    for remote in (B4, pack_address("10.0.0.3"), B4):
+        client.send(bytes(1300), (remote, 7), world.now)
+        packets = a.host.take(1 << 20, world.now)
+        counts.append(len(packets))
+        too_big = packet_too_big_for(cut(packets[0])[0], 1000)
+        assert too_big is not None
+        world.inject(0, too_big)
+    assert counts == [1, 1, 1]  # the second displaced the first
+
+
 def test_packet_too_big_for_a_flow_we_do_not_have_is_nothing() -> None:
     world, a, _ = pair()
     client = a.host.open_udp(port=1000)

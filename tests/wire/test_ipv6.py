@@ -42,6 +42,11 @@ def test_every_truncation_is_refused() -> None:
             parse_ipv6(GOLDEN[:size])
 
 
+def test_another_version_is_refused() -> None:
+    with pytest.raises(WireError, match="ip-version"):
+        parse_ipv6(b"\x40" + GOLDEN[1:])
+
+
 def test_trailing_bytes_are_ignored() -> None:
     packet = parse_ipv6(b"ab" + GOLDEN + b"more", 2)
     assert (packet.payload, packet.end) == (42, 53)

@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import sys
 
-import usernet
 from tests.support.lab import INNER_FAR
+from usernet import Network
+from usernet.config import load
 from usernet.wireguard.events import HandshakeCompleted
 from usernet.wireguard.timers import Timing
 
@@ -19,7 +20,7 @@ async def main() -> None:
         nonlocal handshakes
         handshakes += isinstance(event, HandshakeCompleted)
 
-    async with usernet.open_tunnel(sys.argv[1], timing=Timing(rekey_after_time=2.0, rekey_timeout=0.5)) as net:
+    async with Network(load(sys.argv[1]), timing=Timing(rekey_after_time=2.0, rekey_timeout=0.5)) as net:
         net.on_event(count)
         reader, writer = await net.open_connection(INNER_FAR, 80)
         writer.write(b"GET /blob HTTP/1.0\r\nHost: far\r\n\r\n")

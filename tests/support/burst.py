@@ -48,7 +48,7 @@ class Segment:
     ttl: int = 64
     ident: int = 1
     dont_fragment: bool = True
-    wrong_checksum: bool = False
+    wrong_checksum: bool = False  # by one: errors of several never cancel
     wrong_ip_checksum: bool = False
 
     def encode(self) -> bytes:
@@ -61,13 +61,13 @@ class Segment:
         else:
             source, destination = b"\xfd" + bytes(14) + b"\1", b"\xfd" + bytes(14) + b"\2"
         value = checksum(source + destination + struct.pack("!II", len(tcp), 6) + tcp)
-        tcp = tcp[:16] + struct.pack("!H", value ^ (0x0101 if self.wrong_checksum else 0)) + tcp[18:]
+        tcp = tcp[:16] + struct.pack("!H", (value + self.wrong_checksum) % 65535) + tcp[18:]
         if self.version == 6:
             return struct.pack("!IHBB", 6 << 28 | self.tos << 20, len(tcp), 6, self.ttl) + source + destination + tcp
         fragment = 0x4000 if self.dont_fragment else 0
         head = struct.pack("!BBHHHBBH", 0x45, self.tos, 20 + len(tcp), self.ident, fragment, self.ttl, 6, 0)
         head += source + destination
-        value = checksum(head) ^ (0x0101 if self.wrong_ip_checksum else 0)
+        value = (checksum(head) + self.wrong_ip_checksum) % 65535
         return head[:10] + struct.pack("!H", value) + head[12:] + tcp
 
     def after(self, size: int, **changes: object) -> Segment:

@@ -10,7 +10,9 @@ Stages for each packet, which lies decrypted in the scratch buffer:
 4. `flush`: one sum over the payload of each super-packet against what its headers promise; then rows move together.
 
 A super-packet whose sum is wrong spoils the burst: the caller opens it anew, packet by packet (`coalesce=False`), to
-find the bad one and not lose its neighbours.
+find the bad one and not lose its neighbours.  One sum for all is as strong as the checksum of one large packet: errors
+in several places could cancel, as they can within one segment.  Against anybody on the outer path there is the AEAD;
+checksums only see what went wrong before the far end sealed, and Linux' own WireGuard does not look at them at all.
 
 While several flows are open, each has a room of 64 KiB, so that payload is copied to its place once.
 """
@@ -45,6 +47,10 @@ _from_bytes = int.from_bytes
 
 Varying = Callable[[bytearray], tuple[int, int, int, int, int]]
 
+# Of a flow, what the fast path needs at hand: length of a full segment's plaintext with its padding; then mss, mask,
+# key, varying and promises.append of `Flow`; headers and payload of a full segment in the scratch buffer.
+Fast = tuple[int, int, int, int, Varying, Callable[[int], None], memoryview, memoryview]
+
 
 class Flow:
     """A super-packet being put together."""
@@ -52,6 +58,7 @@ class Flow:
     __slots__ = (
         "constant",
         "end",
+        "fast",
         "flags",
         "header",
         "key",
@@ -82,10 +89,12 @@ class Flow:
     row_flags: int
     constant: int  # sum of what is equal in the header of each full segment and covered by checksums
     promises: list[int]  # sum of what may differ, of each segment
+    fast: Fast
 
     def __init__(self) -> None:
         self.varying = _VARYING_4.unpack_from
         self.promises = []
+        self.fast = -1, 0, 0, 0, self.varying, self.promises.append, memoryview(b""), memoryview(b"")
 
     def is_sound(self, payload: memoryview) -> bool:
         """Do all checksums add up to zero?  (That of an IPv4 header is zero if right: it is part of this sum.)"""
@@ -113,7 +122,7 @@ class Flows:
         last = out.rows[-1] if out.rows else (0, 0)  # rows lie in order
         self._used = self._top = last[0] + last[1]
         self._pending: list[Flow | Row] = []  # in order of arrival
-        self._open: dict[bytes, Flow] = {}
+        self.open: dict[bytes, Flow] = {}  # by name
         self._topmost: Flow | None = None  # the flow whose room is the last one
 
     # --- stage 1 ---
@@ -126,7 +135,7 @@ class Flows:
         version, transport, total, protocol, ecn = self._parse(length)
         flags = ECN_CE if ecn == 3 or (ecn and self._outer_ce) else 0  # RFC 6040, 4.2
         if protocol == TCP and total >= transport + 20:
-            return self._place_tcp(version, transport, total, flags)
+            return self._place_tcp(version, transport, length, total, flags)
         if protocol == UDP and total >= transport + 8:
             if _word(self._scratch, transport + 6)[0]:
                 self._verify(version, transport, total, UDP)
@@ -147,7 +156,7 @@ class Flows:
             total = _word(scratch, 2)[0]
             if length < 20 or header < 20 or not header <= total <= length:
                 raise WireError("ip-length")
-            if sum16(self._view[:header]):
+            if _from_bytes(self._view[:header], "big") % 65535:
                 raise WireError("ip-checksum")
             if _word(scratch, 6)[0] & 0x3FFF:  # more fragments, or an offset
                 return 4, 0, total, 0, scratch[1] & 3
@@ -163,30 +172,46 @@ class Flows:
 
     # --- stage 2 ---
 
-    def _place_tcp(self, version: int, transport: int, total: int, row_flags: int) -> Flow | None:
+    def recall(self, length: int) -> Flow | None:
+        """The open flow of which the plaintext of `length` bytes in the scratch buffer is a full segment."""
+        view = self._view
+        flow = self.open.get(bytes(view[12:24] if self._scratch[0] == 0x45 else view[8:44]))
+        if flow is None or flow.fast[0] != length or _from_bytes(view[: flow.header], "big") & flow.mask != flow.key:
+            return None
+        return flow
+
+    def _place_tcp(self, version: int, transport: int, length: int, total: int, row_flags: int) -> Flow | None:
         scratch = self._scratch
         offset, flags = scratch[transport + 12], scratch[transport + 13]
         header = transport + (offset >> 4) * 4
-        name = bytes(self._view[12:20] if version == 4 else self._view[8:40]) + self._view[transport : transport + 4]
-        mergeable = flags & ~_PSH_FLAG == _ACK_FLAG and offset & 15 == 0 and transport + 20 <= header < total
-        if mergeable and self._coalesce and (version == 6 or transport == 20):
-            return self._join(name, version, transport, header, total, row_flags)
+        name = bytes(self._view[12 if version == 4 else 8 : transport + 4])
+        if version == 4 and transport != 20:
+            self._close_all()  # with options in its name: whichever flow it is of
+        elif (
+            self._coalesce and flags & ~_PSH_FLAG == _ACK_FLAG and offset & 15 == 0 and transport + 20 <= header < total
+        ):
+            return self._join(name, version, transport, header, length, total, row_flags)
         self._verify(version, transport, total, TCP)
-        flow = self._open.get(name)
+        flow = self.open.get(name)
         if flow is not None:
             self._close(flow)
         self._append_row(total, transport, row_flags | CHECKSUM_OK | (PSH if flags & _PSH_FLAG else 0))
         return None
 
-    def _join(self, name: bytes, version: int, transport: int, header: int, total: int, row_flags: int) -> Flow | None:
+    def _join(
+        self, name: bytes, version: int, transport: int, header: int, length: int, total: int, row_flags: int
+    ) -> Flow | None:
         """Add the segment to its flow's super-packet, or open one with it."""
         number = _from_bytes(self._view[:header], "big")
-        flow = self._open.get(name)
-        if flow is None or not self._append(flow, number, version, header, total):
-            if flow is not None:
-                self._close(flow)
-            flow = self._open_flow(name, number, version, transport, header, total, row_flags)
-        return flow if flow.name in self._open else None
+        flow = self.open.get(name)
+        if flow is not None:
+            if self._append(flow, number, version, header, total):
+                return flow if flow.mss == total - header else None
+            self._close(flow)
+        flow = self._open_flow(name, number, version, transport, header, total, row_flags)
+        headers, payload = self._view[:header], self._view[header:total]
+        flow.fast = length, flow.mss, flow.mask, flow.key, flow.varying, flow.promises.append, headers, payload
+        return flow
 
     def _append(self, flow: Flow, number: int, version: int, header: int, total: int) -> bool:
         payload = total - header
@@ -226,12 +251,13 @@ class Flows:
         flow.flags = flags
         flow.row_flags = row_flags | CHECKSUM_OK
         promise = first + second + seq + flags + checksum
-        covered = self._view[:header] if version == 4 else self._view[40:header]
-        flow.constant = sum16(covered) + self._pseudo_sum(version, total - transport, TCP) - promise
+        # IPv4's header is part of it: its own checksum makes it zero.
+        covered = number if version == 4 else _from_bytes(self._view[transport:header], "big")
+        flow.constant = (covered + self._pseudo_sum(version, total - transport, TCP) - promise) % 65535
         flow.promises.append(promise)
         self.buf[start : flow.end] = self._view[:total]
         self._pending.append(flow)
-        self._open[name] = flow
+        self.open[name] = flow
         self._topmost = flow
         return flow
 
@@ -243,8 +269,9 @@ class Flows:
             raise WireError("tcp-checksum" if protocol == TCP else "udp-checksum")
 
     def _pseudo_sum(self, version: int, length: int, protocol: int) -> int:
-        """RFC 9293, 3.1; RFC 8200, 8.1."""
-        return sum16(self._view[12:20] if version == 4 else self._view[8:40]) + length + protocol
+        """RFC 9293, 3.1; RFC 8200, 8.1.  Not reduced modulo 65535."""
+        addresses = self._view[12:20] if version == 4 else self._view[8:40]
+        return _from_bytes(addresses, "big") + length + protocol
 
     def _append_row(self, total: int, transport: int, flags: int) -> None:
         start = self._reserve(total, total)
@@ -266,12 +293,12 @@ class Flows:
         return start
 
     def _close(self, flow: Flow) -> None:
-        del self._open[flow.name]
+        del self.open[flow.name]
         if flow is self._topmost:
             self._top = flow.end
 
     def _close_all(self) -> None:
-        for flow in list(self._open.values()):
+        for flow in list(self.open.values()):
             self._close(flow)
 
     # --- stage 4 ---
@@ -289,7 +316,7 @@ class Flows:
             used += length
         self._used = self._top = used
         self._pending.clear()
-        self._open.clear()
+        self.open.clear()
         self._topmost = None
 
     def _finish(self, flow: Flow) -> Row:

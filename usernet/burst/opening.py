@@ -27,6 +27,7 @@ REJECT_AFTER_MESSAGES = (1 << 64) - (1 << 13) - 1  # the paper, 6.1
 _transport_header = Struct("<IIQ").unpack_from
 _set_counter = Struct("<Q").pack_into
 _from_bytes = int.from_bytes
+_NONE = Flow()  # no packet is a segment of it
 
 
 class OpeningKey:
@@ -80,11 +81,9 @@ def _open(
     view, out = memoryview(scratch), flows.buf
     nonce = bytearray(12)
     run_end = window.next  # counters from window.next up to here were accepted, but are not marked yet
-    authentic = authentic_bytes = keepalives = last_size = full_size = 0
-    # Of the flow seen last; full_size is the size of a datagram with a full segment of it, 0 if there is none such.
-    flow, mss, mask, same = Flow(), 0, 0, 0
-    varying, promise = flow.varying, flow.promises.append
-    headers = payload = view[:0]
+    authentic = authentic_bytes = keepalives = last_size = 0
+    flow = _NONE  # the one of the last packet
+    full, mss, mask, same, varying, promise, headers, payload = flow.fast
     stop = len(lengths)
     for number in range(start, stop):
         size = lengths[number]
@@ -102,7 +101,8 @@ def _open(
                 dropped.add(number)
                 continue
             last_size = size
-            plaintext = view[: size - OVERHEAD_BYTES]
+            length = size - OVERHEAD_BYTES
+            plaintext = view[:length]
         _set_counter(nonce, 4, counter)
         try:
             decrypt(nonce, buf[at + HEADER_BYTES : at + size], None, plaintext)
@@ -122,7 +122,11 @@ def _open(
                 continue
         authentic += 1
         authentic_bytes += size
-        if size == full_size and _from_bytes(headers, "big") & mask == same:  # most likely of the flow seen last
+        if length != full or _from_bytes(headers, "big") & mask != same:
+            # Not another full segment of the last packet's flow: of another one?
+            flow = flows.recall(length) or _NONE if flows.open else _NONE
+            full, mss, mask, same, varying, promise, headers, payload = flow.fast
+        if full == length:
             first, second, seq, flags, checksum = varying(scratch)
             end = flow.end
             if seq == flow.next_seq and end + mss <= flow.limit:
@@ -132,22 +136,16 @@ def _open(
                 flow.flags |= flags
                 promise(first + second + seq + flags + checksum)
                 continue
-        if size == OVERHEAD_BYTES:
+        if length == 0:
             keepalives += 1
             continue
         try:
-            joined = flows.place(size - OVERHEAD_BYTES)
+            flow = flows.place(length) or _NONE
         except WireError as error:
             drops.count(error.reason)
             dropped.add(number)
-            continue
-        if joined is None:
-            full_size = 0
-        else:
-            flow = joined
-            full_size, mss, mask, same = size, flow.mss, flow.mask, flow.key
-            varying, promise = flow.varying, flow.promises.append
-            headers, payload = view[: flow.header], view[flow.header : flow.header + mss]
+            flow = _NONE
+        full, mss, mask, same, varying, promise, headers, payload = flow.fast
     window.advance(run_end)
     return Opened(stop - start, authentic, authentic_bytes, authentic - keepalives)
 

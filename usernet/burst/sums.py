@@ -26,6 +26,7 @@ _SHIFT_2 = 376 * 8
 _MASK_1 = (1 << _SHIFT_1) - 1
 _MASK_2 = (1 << _SHIFT_2) - 1
 
+_FOLD_FROM = 300
 _POLY_FROM = 4096  # bytes from where two calls of Poly1305 are cheaper
 _ONE = b"\1" + bytes(31)  # r = 1, s = 0
 _P = (1 << 130) - 5
@@ -38,8 +39,10 @@ _tag = Poly1305.generate_tag
 def little_sum(data: Buffer) -> int:
     """The sum of the little-endian 16-bit words of a small buffer, modulo 65535; an odd byte counts as itself."""
     number = _from_bytes(data, "little")
-    number = (number >> _SHIFT_1) + (number & _MASK_1)
-    return ((number >> _SHIFT_2) + (number & _MASK_2)) % 65535
+    if len(data) > _FOLD_FROM:
+        number = (number >> _SHIFT_1) + (number & _MASK_1)
+        number = (number >> _SHIFT_2) + (number & _MASK_2)
+    return number % 65535
 
 
 def sum16(data: Buffer) -> int:

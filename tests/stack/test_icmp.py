@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.stack import A4, A6, B4, B6, Station, burst_of, cut, pair
+from tests.support.stack import A4, A6, B4, B6, MTU, Station, burst_of, cut, pair
 from usernet.errors import HostUnreachable, NetworkUnreachable
 from usernet.stack.events import EchoFailed, EchoReply
 from usernet.stack.icmp import TokenBucket, error_of
 from usernet.wire.icmp import Echo, IcmpError, Kind, encode_echo_packet, parse_icmp, unreachable_for
-from usernet.wire.ip import UDP, pack_address
+from usernet.wire.ip import ICMPV6, UDP, pack_address
 from usernet.wire.ipv6 import DESTINATION_OPTIONS, NO_NEXT_HEADER, encode_ipv6
-from usernet.wire.packet import encode_packet, parse_packet
+from usernet.wire.packet import encode_packet, fragment, parse_packet
 from usernet.wire.udp import UdpDatagram
 
 FAMILIES = [(A4, B4), (A6, B6)]
@@ -29,11 +29,27 @@ def answers(station: Station, *packets: bytes, now: float = 5.0) -> list[Echo | 
 
 
 @pytest.mark.parametrize("remote", [B4, B6])
-def test_ping(remote: bytes) -> None:
+@pytest.mark.parametrize("size", [0, 56, 65_507])
+def test_ping(remote: bytes, size: int) -> None:
     world, a, _ = pair()
-    a.host.ping(remote, 77, 3, b"payload", world.now)
+    longest: list[int] = []
+    world.tap = lambda _, packet: longest.append(len(packet))
+    a.host.ping(remote, 77, 3, bytes(size), world.now)
     world.run(1)
-    assert a.events == [EchoReply(remote, 77, 3, b"payload")]
+    assert a.events == [EchoReply(remote, 77, 3, bytes(size))]
+    assert max(longest) <= MTU
+
+
+def test_an_echo_that_fits_no_packet() -> None:
+    with pytest.raises(OSError, match="at most 65507"):
+        Station(A4).host.ping(B4, 1, 1, bytes(65_508), 0)
+
+
+def test_the_largest_ipv6_echo_is_answered() -> None:
+    station = Station(A6)
+    message = Echo(False, 1, 1, bytes(65_527)).encode(B6, A6)
+    station.host.receive_packets(burst_of(list(fragment(B6, A6, ICMPV6, message, 1280, 5))), 1.0)
+    assert sum(len(packet.header) for packet in station.host.take(1 << 20, 1.0)) > 65_535
 
 
 @pytest.mark.parametrize("own", [A4, A6])

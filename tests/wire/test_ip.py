@@ -36,6 +36,7 @@ def test_what_is_no_address(text: str) -> None:
         ("255.255.255.255", True, False),
         ("fd00::1", False, True),
         ("::", False, False),
+        ("::1", False, False),
         ("ff02::1", True, False),
     ],
 )

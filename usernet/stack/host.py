@@ -32,7 +32,7 @@ from usernet.stack.timers import TimerWheel
 from usernet.stack.udp import UdpSocket, UdpSockets
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import TcpSettings
-from usernet.wire.icmp import Echo, IcmpError, Kind, encode_echo_packet, parse_icmp
+from usernet.wire.icmp import Echo, IcmpError, Kind, parse_icmp
 from usernet.wire.ip import BROADCAST_V4, ICMP, ICMPV6, TCP, UDP, IpPacket, is_multicast, names_one_host
 from usernet.wire.ipv6 import NO_NEXT_HEADER, UNRECOGNIZED_NEXT_HEADER, HeaderProblem
 from usernet.wire.packet import checksum_holds, parse_packet
@@ -71,7 +71,7 @@ class Host:
             self._emit,
         )
         self._udp = UdpSockets(self.addresses, mtu, random, self._outbox, self._drops, self._mark_socket)
-        self._icmp = IcmpSender(self._outbox, self._drops)
+        self._icmp = IcmpSender(self._outbox, self._drops, mtu, random)
         self._reassembly_v4 = Reassembler(CAPACITY_V4, TIMEOUT_V4, self._drops)
         self._reassembly_v6 = Reassembler(CAPACITY_V6, TIMEOUT_V6, self._drops)
         self._now = 0.0
@@ -289,10 +289,10 @@ class Host:
         return self._udp.open(port, address, remote)
 
     def ping(self, remote: bytes, ident: int, sequence: int, payload: bytes, now: float) -> None:
-        """Send an echo request; EchoReply or EchoFailed answer it.  Raises NetworkUnreachable."""
+        """Send an echo request; EchoReply or EchoFailed answer it.  Raises NetworkUnreachable, OSError."""
         self._now = now
         source = choose_source(self.addresses, remote)
-        self._outbox.reply(encode_echo_packet(source, remote, Echo(False, ident, sequence, payload)), remote)
+        self._icmp.ask_echo(source, remote, Echo(False, ident, sequence, payload))
 
     def changed(self, item: Connection | UdpSocket, now: float) -> None:
         """Call after each call that wrote to, read from or closed a connection.  A socket needs no such call."""

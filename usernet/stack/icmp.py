@@ -5,6 +5,8 @@ Read RFC 1122 3.2.2 and 4.1.3.3, RFC 4443 2.4, RFC 5927 (attacks by ICMP: an err
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from typing import Final
 
 from usernet.burst.packets import Drops
@@ -13,16 +15,17 @@ from usernet.stack.outbox import Outbox
 from usernet.wire.icmp import (
     Echo,
     Kind,
-    encode_echo_packet,
     parameter_problem_for,
     time_exceeded_for,
     unreachable_for,
 )
-from usernet.wire.ip import format_address
+from usernet.wire.ip import ICMP, ICMPV6, format_address
 from usernet.wire.ipv6 import HeaderProblem
+from usernet.wire.packet import fragment
 
 ERRORS_PER_SECOND: Final = 1000  # RFC 4443 2.4 f asks for a limit
 ERROR_BURST: Final = 50
+MAX_ECHO_PAYLOAD: Final = 65_507  # B: what fits an IPv4 packet
 
 
 class TokenBucket:
@@ -47,16 +50,30 @@ class TokenBucket:
 class IcmpSender:
     """Sends them.  `packet` is always a whole offending IP packet; whether it may be answered, wire/icmp knows."""
 
-    __slots__ = ("_bucket", "_drops", "_outbox")
+    __slots__ = ("_bucket", "_drops", "_mtu", "_outbox", "_random")
 
-    def __init__(self, outbox: Outbox, drops: Drops) -> None:
+    def __init__(self, outbox: Outbox, drops: Drops, mtu: int, random: Callable[[int], bytes]) -> None:
         self._outbox = outbox
+        self._mtu = mtu
+        self._random = random
         self._drops = drops
         self._bucket = TokenBucket(ERRORS_PER_SECOND, ERROR_BURST)
 
+    def ask_echo(self, source: bytes, destination: bytes, echo: Echo) -> None:
+        """Raises OSError (EMSGSIZE)."""
+        if len(echo.payload) > MAX_ECHO_PAYLOAD:
+            raise OSError(errno.EMSGSIZE, f"an echo carries at most {MAX_ECHO_PAYLOAD} bytes, not {len(echo.payload)}")
+        self._send_echo(source, destination, echo)
+
     def answer_echo(self, source: bytes, destination: bytes, echo: Echo) -> None:
-        reply = Echo(True, echo.ident, echo.sequence, echo.payload)
-        self._outbox.reply(encode_echo_packet(destination, source, reply), source)
+        """A request came from `source`: what fitted one way fits the other."""
+        self._send_echo(destination, source, Echo(True, echo.ident, echo.sequence, echo.payload))
+
+    def _send_echo(self, source: bytes, destination: bytes, echo: Echo) -> None:
+        protocol = ICMP if len(source) == 4 else ICMPV6
+        ident = int.from_bytes(self._random(4), "big")
+        for packet in fragment(source, destination, protocol, echo.encode(source, destination), self._mtu, ident):
+            self._outbox.reply(packet, destination)
 
     def unreachable(self, packet: bytes, sender: bytes, kind: Kind, now: float) -> None:
         self._send(unreachable_for(packet, kind), sender, now)

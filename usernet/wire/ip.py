@@ -17,6 +17,7 @@ DEFAULT_HOP_LIMIT: Final = 64  # RFC 1700
 
 UNSPECIFIED_V4: Final = bytes(4)
 UNSPECIFIED_V6: Final = bytes(16)
+LOOPBACK_V6: Final = bytes(15) + b"\1"
 BROADCAST_V4: Final = b"\xff\xff\xff\xff"
 
 
@@ -65,4 +66,4 @@ def names_one_host(address: bytes) -> bool:
     """Whether a packet can come from here and be answered (RFC 1122 3.2.1.3, RFC 4443 2.4 e.6)."""
     if len(address) == 4:
         return address[0] not in (0, 127) and address[0] < 224
-    return address[0] != 0xFF and address != UNSPECIFIED_V6
+    return address[0] != 0xFF and address not in (UNSPECIFIED_V6, LOOPBACK_V6)

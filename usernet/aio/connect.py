@@ -33,9 +33,12 @@ class Dial:
         elif readiness & CLOSED:
             self._future.set_exception(self._connection.error or ConnectionAbortedError("the connection was closed"))
 
-    def abort(self) -> None:
+    def is_closing(self) -> bool:
+        return self._future.done()
+
+    def end(self, error: OSError) -> None:
         if not self._future.done():
-            self._future.set_exception(ConnectionAbortedError("the network was closed"))
+            self._future.set_exception(error)
 
 
 async def dial(link: UserspaceLink, address: bytes, port: int, local_port: int = 0) -> Connection:

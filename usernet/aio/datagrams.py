@@ -10,11 +10,10 @@ import contextlib
 from collections import deque
 from typing import Any, Final, Protocol
 
+from usernet.aio.addresses import SocketName, local_name, socket_address, socket_name
 from usernet.aio.runtime import boottime
-from usernet.aio.transports import SocketName, socket_name
 from usernet.aio.userspace import UserspaceLink
 from usernet.stack.udp import UdpSocket
-from usernet.wire.ip import pack_address
 
 _CLOSED: Final = "the datagram socket is closed"
 
@@ -23,17 +22,6 @@ class Check(Protocol):
     """Refuses an address that the tunnel does not carry, by raising NoRoute."""
 
     def __call__(self, address: bytes, host: str) -> None: ...
-
-
-def socket_address(name: Any) -> tuple[bytes, int]:
-    """(host, port, ...) with a literal host, as the stack wants it.  ValueError on a name."""
-    return pack_address(name[0]), name[1]
-
-
-def local_name(socket: UdpSocket) -> SocketName:
-    """Where it is bound; the unspecified IPv6 address stands for all of ours, of both families."""
-    address, port = socket.local
-    return socket_name(bytes(16) if address is None else address, port)
 
 
 class DatagramTransport(asyncio.DatagramTransport):
@@ -113,22 +101,28 @@ class DatagramTransport(asyncio.DatagramTransport):
         return self._closing
 
     def close(self) -> None:
+        self._close(None)
+
+    def _close(self, error: OSError | None) -> None:
         if self._closing:
             return
         self._closing = True
         self._link.disown(self._socket)
         self._socket.close()
-        self._loop.call_soon(self._call_connection_lost)
+        self._loop.call_soon(self._call_connection_lost, error)
 
     def abort(self) -> None:
         self.close()
 
+    def end(self, error: OSError) -> None:
+        self._close(error)
+
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def _call_connection_lost(self) -> None:
+    def _call_connection_lost(self, error: OSError | None) -> None:
         protocol, self._protocol = self._protocol, asyncio.DatagramProtocol()
-        protocol.connection_lost(None)
+        protocol.connection_lost(error)
 
 
 class Datagrams:
@@ -194,7 +188,10 @@ class Datagrams:
         self._socket.close()
         self._wake()
 
-    def abort(self) -> None:
+    def is_closing(self) -> bool:
+        return self._closed
+
+    def end(self, error: OSError) -> None:
         self.close()
 
     async def __aenter__(self) -> Datagrams:

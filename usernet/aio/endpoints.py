@@ -10,9 +10,10 @@ import asyncio
 import base64
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+from usernet.aio.addresses import outer_addresses, outer_literal
 from usernet.aio.runtime import Tasks, boottime, log
 from usernet.burst.packets import Address
 from usernet.wireguard.events import EndpointMoved, HandshakeGaveUp, HandshakeStarted, TunnelEvent
@@ -53,7 +54,7 @@ class Endpoints:
 
     def add(self, public_key: bytes, host: str, port: int) -> Address | None:
         """The address of a literal; None for a name, which is resolved from now on."""
-        literal = literal_address(host, port)
+        literal = outer_literal(host, port)
         if literal is None:
             named = self._named[public_key] = _Named(public_key, host, port)
             self._refresh(named)
@@ -122,14 +123,6 @@ def _is_failure(event: TunnelEvent) -> bool:
     )
 
 
-def literal_address(host: str, port: int) -> Address | None:
-    """The address an IP literal names, scope included; None if it is a name."""
-    try:
-        return _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST))[0]
-    except OSError:
-        return None
-
-
 async def host_look_up(host: str, port: int) -> list[Address]:
     """As the host resolves it.  Raises OSError.
 
@@ -151,7 +144,7 @@ async def host_look_up(host: str, port: int) -> list[Address]:
         addresses: list[Address] = []
         failure: OSError | None = None
         try:
-            addresses = _addresses(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
+            addresses = outer_addresses(socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM))
         except OSError as error:
             failure = error
         except UnicodeError:
@@ -163,12 +156,3 @@ async def host_look_up(host: str, port: int) -> list[Address]:
 
     threading.Thread(target=work, name=f"resolve {host}", daemon=True).start()
     return await future
-
-
-def _addresses(infos: Sequence[tuple[int, int, int, str, tuple[object, ...]]]) -> list[Address]:
-    """The socket addresses of both families, each once, in the resolver's order (RFC 6724)."""
-    wanted = (socket.AF_INET, socket.AF_INET6)
-    found = dict.fromkeys(info[4] for info in infos if info[0] in wanted)
-    if not found:
-        raise OSError("the name has no address")
-    return list(found)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # costs 60 ms: imported with the first question
@@ -23,6 +23,8 @@ EDNS_BYTES: Final = 1232  # RFC 6891 6.2.5; fits the smallest tunnel unfragmente
 
 class Ways(Protocol):
     """The part of Network that reaches a name server."""
+
+    async def reach(self, addresses: Sequence[str]) -> None: ...
 
     async def open_datagrams(self, *, remote_addr: tuple[str, int]) -> Datagrams: ...
 

@@ -10,24 +10,26 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from usernet.aio.addresses import literal_host
 from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, dial, interleave, race
 from usernet.aio.datagrams import Datagrams, DatagramTransport
 from usernet.aio.device import Device
 from usernet.aio.endpoints import Endpoints
 from usernet.aio.reach import Reach
-from usernet.aio.resolver import Resolver, literal_host
-from usernet.aio.runtime import Tasks, boottime
+from usernet.aio.resolver import Resolver
+from usernet.aio.runtime import Tasks, boottime, log
 from usernet.aio.server import ProtocolFactory, Server
 from usernet.aio.streams import DEFAULT_LIMIT, ClientConnected, open_connection, start_server
 from usernet.aio.transports import StreamTransport
-from usernet.aio.udp import UdpLink
+from usernet.aio.udp import UdpLink, UdpStatistics
 from usernet.aio.userspace import UserspaceLink
 from usernet.burst import default_kernel
 from usernet.burst.packets import Address
+from usernet.errors import NameNotFound
 from usernet.links import DatagramLink
 from usernet.stack.host import Host
 from usernet.stack.statistics import HostStatistics
@@ -42,16 +44,19 @@ if TYPE_CHECKING:
 
 DEFAULT_MTU: Final = 1420
 DIAL_TIMEOUT: Final = 10.0
+LINGER_SECONDS: Final = 1.0  # how long close() waits for the far end to acknowledge what was written
+LINGER_STEP: Final = 0.01
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkStatistics:
-    """A snapshot of the tunnel and of the stack inside it."""
+    """A snapshot of the tunnel, of the stack inside it and of the socket outside."""
 
     tunnel: TunnelStatistics
     host: HostStatistics
+    udp: UdpStatistics | None  # without a socket of its own there is none
 
 
 class Network:
@@ -80,6 +85,7 @@ class Network:
         self._datagram_link = datagram_link
         self._timing = timing or Timing()
         self._callbacks: list[Callable[[TunnelEvent], None]] = []
+        self.listen_port = self._port
         self._started = False
         self._closed = False
 
@@ -96,10 +102,6 @@ class Network:
             raise RuntimeError("the network has been started already")
         loop = asyncio.get_running_loop()
         interface = self._config.interface
-        if self._datagram_link is None:
-            self._datagram_link = UdpLink.open(loop, self._port)
-        self._started = True
-        self.listen_port = self._datagram_link.port
         self._tasks = Tasks(loop)
         self._tunnel = Tunnel(
             interface.private_key,
@@ -111,9 +113,13 @@ class Network:
         )
         self._host = Host([address for address, _ in interface.addresses], mtu=self.mtu, random=os.urandom)
         self._link = UserspaceLink(loop, self._host, self._on_stalled)
+        if self._datagram_link is None:
+            self._datagram_link = UdpLink.open(loop, self._port)
+        self._started = True
+        self.listen_port = self._datagram_link.port
         self._device = Device(loop, self._tunnel, self._datagram_link, self._link, self._on_event)
         self._endpoints = Endpoints(self._tasks, self._on_endpoint)
-        self._reach = Reach(self._config, self._tunnel, self._endpoints)
+        self._reach = Reach(self._config, self._tunnel, self._endpoints, self._link.wake)
         self._resolver = Resolver(self, self._tasks, interface.dns, interface.dns_search)
         self._add_peers()
         self._device.start()
@@ -121,6 +127,8 @@ class Network:
     def _add_peers(self) -> None:
         now = boottime()
         for peer in self._config.peers:
+            if peer.public_key == self._tunnel.public_key:
+                continue  # as the tunnel does
             endpoint = None if peer.endpoint is None else self._endpoints.add(peer.public_key, *peer.endpoint)
             settings = PeerSettings(
                 public_key=peer.public_key,
@@ -133,16 +141,22 @@ class Network:
             self._tunnel.add_peer(settings, now)
 
     async def close(self) -> None:
-        """Abort what is open and close the socket.  Idempotent."""
+        """Abort what is open, give what was closed a second to leave, and close the socket.  Idempotent."""
         if not self._started or self._closed:
             return
         self._closed = True
-        await self._tasks.close()
-        self._link.abandon()
-        self._device.close()
-        self._link.close()
-        assert self._datagram_link is not None  # noqa: S101 - for the type checker: start() made it
-        self._datagram_link.close()
+        try:
+            await self._tasks.close()
+            self._link.end(flushing=True)
+            end = boottime() + LINGER_SECONDS
+            while self._link.is_flushing() and boottime() < end:  # noqa: ASYNC110 - once, and short
+                await asyncio.sleep(LINGER_STEP)
+        finally:
+            self._link.end(flushing=False)
+            self._device.close()
+            self._link.close()
+            if self._datagram_link is not None:
+                self._datagram_link.close()
         await asyncio.sleep(0)  # connection_lost of what was open
 
     # What is known
@@ -171,7 +185,9 @@ class Network:
         self._device.wake()
 
     def statistics(self) -> NetworkStatistics:
-        return NetworkStatistics(self._tunnel.statistics(), self._host.statistics())
+        link = self._datagram_link
+        udp = link.statistics() if isinstance(link, UdpLink) else None
+        return NetworkStatistics(self._tunnel.statistics(), self._host.statistics(), udp)
 
     # The floor
 
@@ -252,7 +268,7 @@ class Network:
             async with asyncio.timeout(timeout):
                 addresses = await self._dialable(host)
                 address = addresses[0]
-                await self._reach.prepare(address)
+                await self._reach.session([address])
                 ident, sequence = int.from_bytes(os.urandom(2), "big"), 1
                 reply = self._link.expect_echo(address, ident, sequence)
                 started = time.perf_counter()
@@ -266,6 +282,15 @@ class Network:
     async def resolve(self, name: str, *, family: int = 0) -> list[str]:
         """The addresses of a name, by the configuration's DNS servers; `family` is 4, 6, or 0 for all we carry."""
         return await self._resolver.resolve(name, (family,) if family else self._reach.families)
+
+    async def reach(self, addresses: Sequence[str]) -> None:
+        """Return once there is a session with the peer of one of these IP literals.  Raises NoHandshake."""
+        packed = list(map(pack_address, addresses))
+        try:
+            async with asyncio.timeout(self.dial_timeout):
+                await self._reach.session(packed)
+        except TimeoutError:
+            raise self._reach.too_late(addresses[0], packed, self.dial_timeout) from None
 
     # Dialling
 
@@ -286,8 +311,11 @@ class Network:
         return await dial(self._link, address, port, local_port)
 
     async def _dialable(self, host: str) -> list[bytes]:
-        """The addresses of a host that the tunnel carries, at least one."""
-        literal = literal_host(host)
+        """The addresses of a host that the tunnel carries, at least one.  Raises NoRoute, NameNotFound and the like."""
+        try:
+            literal = literal_host(host)
+        except ValueError as error:
+            raise NameNotFound(str(error)) from None
         names = [literal] if literal is not None else await self._resolver.resolve(host, self._reach.families)
         return self._reach.carried(names, host)
 
@@ -304,8 +332,12 @@ class Network:
 
     def _on_event(self, event: TunnelEvent) -> None:
         self._endpoints.on_event(event)
+        self._reach.on_event(event)
         for callback in self._callbacks:
-            callback(event)
+            try:
+                callback(event)
+            except Exception:  # noqa: BLE001 - whoever watches does not stop the tunnel
+                log.exception("a callback for events of the tunnel failed")
 
     def _on_stalled(self, remote: bytes) -> None:
         public_key = self._tunnel.route(remote)

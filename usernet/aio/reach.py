@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from usernet.aio.endpoints import Endpoints
 from usernet.aio.runtime import boottime
 from usernet.errors import NoHandshake, NoRoute
 from usernet.wire.ip import format_address, pack_address
+from usernet.wireguard.events import HandshakeCompleted, TunnelEvent
 from usernet.wireguard.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -21,9 +23,11 @@ EVERY_ADDRESS = ("", "0.0.0.0", "::")
 class Reach:
     """Answers from the tunnel's allowed IPs and sessions."""
 
-    def __init__(self, config: Config, tunnel: Tunnel, endpoints: Endpoints) -> None:
+    def __init__(self, config: Config, tunnel: Tunnel, endpoints: Endpoints, wake: Callable[[], None]) -> None:
         self._tunnel = tunnel
         self._endpoints = endpoints
+        self._wake = wake
+        self._waiters: set[asyncio.Future[None]] = set()
         self.own = frozenset(address for address, _ in config.interface.addresses)
         theirs = {len(address) for peer in config.peers for address, _ in peer.allowed_ips}
         ours = {len(address) for address in self.own}
@@ -66,9 +70,33 @@ class Reach:
             return
         if not self._endpoints.is_known(public_key):
             await self._endpoints.known(public_key)
+        self._request(public_key)
+
+    def _request(self, public_key: bytes) -> bool:
+        """Whether there is a session; if not, ask for one."""
         now = boottime()
-        if not self._tunnel.has_session(public_key, now):
-            self._tunnel.request_handshake(public_key, now)
+        if self._tunnel.has_session(public_key, now):
+            return True
+        self._tunnel.request_handshake(public_key, now)
+        self._wake()
+        return False
+
+    async def session(self, addresses: Sequence[bytes]) -> None:
+        """Return once there is a session with the peer of one of these, or at once if none of them is a peer's."""
+        public_keys = set(filter(None, map(self._tunnel.route, addresses)))
+        while public_keys and not any(map(self._request, public_keys)):
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+    def on_event(self, event: TunnelEvent) -> None:
+        if isinstance(event, HandshakeCompleted):
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def too_late(self, host: str, addresses: Iterable[bytes], seconds: float) -> OSError:
         """What a dial towards these addresses that ran out of time died of."""

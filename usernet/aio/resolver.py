@@ -7,11 +7,11 @@ same time, and only the families the tunnel carries.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+from usernet.aio.addresses import literal_host
 from usernet.aio.nameserver import Answer, ServerTrouble, Ways, absolute_names, ask
 from usernet.aio.runtime import Tasks, boottime
 from usernet.errors import DialError, NameNotFound, NameServerFailed
@@ -141,6 +141,10 @@ class Resolver:
         return NameServerFailed(f"{key[0]} is an alias of an alias, more than {MAX_ALIASES} times")
 
     async def _ask_servers(self, name: str, record: str) -> Outcome:
+        try:
+            await self._net.reach(self._servers)  # so that a tunnel that is down is not the name servers' fault
+        except DialError as error:
+            return error
         troubles: dict[str, str] = {}
         for _ in range(ROUNDS):
             for server in self._servers:
@@ -163,11 +167,3 @@ class Resolver:
         self._cache.move_to_end(key)
         if len(self._cache) > CACHE_ENTRIES:
             self._cache.popitem(last=False)
-
-
-def literal_host(host: str) -> str | None:
-    """The canonical text of an IP literal (RFC 5952); None if it is a name."""
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return None

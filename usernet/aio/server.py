@@ -35,10 +35,9 @@ class Server(asyncio.AbstractServer):
     def on_accepted(self, connection: Connection) -> None:
         try:
             protocol = self._protocol_factory()
-        except Exception as error:  # noqa: BLE001 - one connection's failure is not the server's
-            self._link.loop.call_exception_handler({"message": "protocol factory failed", "exception": error})
+        except BaseException:
             self._link.abort(connection)
-            return
+            raise
         StreamTransport(self._link, connection, protocol, self).start()
 
     # transports.Attachable

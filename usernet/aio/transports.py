@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
+from usernet.aio.addresses import socket_name
 from usernet.aio.runtime import boottime, log
 from usernet.aio.userspace import UserspaceLink
 from usernet.tcp.connection import CLOSED, EOF, READABLE, WRITABLE, Connection
@@ -22,13 +23,6 @@ from usernet.wire.ip import format_address
 READ_BYTES: Final = 256 << 10
 HIGH_WATER: Final = 64 << 10
 _WARN_AFTER: Final = 5  # writes to a lost connection, as asyncio does
-
-SocketName = tuple[str, int] | tuple[str, int, int, int]
-
-
-def socket_name(address: bytes, port: int) -> SocketName:
-    """As getsockname() gives it for the family."""
-    return (format_address(address), port) if len(address) == 4 else (format_address(address), port, 0, 0)
 
 
 class Attachable(Protocol):
@@ -301,6 +295,10 @@ class StreamTransport(asyncio.Transport):
             self._pause_protocol()
 
     # The end
+
+    def end(self, error: OSError) -> None:
+        """The network is closed."""
+        self._force_close(error)
 
     def _pause_protocol(self) -> None:
         self._writing_paused = True

@@ -7,8 +7,9 @@ timeout and pull the stack's `ready` list is walked and each owner told, in that
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from usernet.aio.runtime import boottime
 from usernet.burst.packets import PacketBurst, SuperPacket
@@ -17,8 +18,11 @@ from usernet.stack.host import Host
 from usernet.stack.listener import Listener
 from usernet.stack.udp import UdpSocket
 from usernet.tcp.connection import Connection
+from usernet.tcp.state import State
 
 Endpoint = Connection | UdpSocket
+
+_FLUSHING: Final = (State.FIN_WAIT_1.value, State.CLOSING.value, State.LAST_ACK.value)
 
 
 class Owner(Protocol):
@@ -26,7 +30,10 @@ class Owner(Protocol):
 
     def on_ready(self, readiness: int) -> None: ...
 
-    def abort(self) -> None: ...
+    def is_closing(self) -> bool: ...
+
+    def end(self, error: OSError) -> None:
+        """The network is closed."""
 
 
 class Acceptor(Protocol):
@@ -85,14 +92,20 @@ class UserspaceLink:
     def disown(self, endpoint: Endpoint) -> None:
         self._owners.pop(endpoint, None)
 
-    def abandon(self) -> None:
-        """End everything: each connection is reset and its transport told."""
+    def end(self, *, flushing: bool) -> None:
+        """Accept no more and end what is open; `flushing`: but what was closed may still send what it has left."""
         for listener in list(self._acceptors):
             self.stop_accepting(listener)
         for owner in list(self._owners.values()):
-            owner.abort()
+            if not (flushing and owner.is_closing()):
+                owner.end(ConnectionAbortedError(errno.ECONNABORTED, "the network was closed"))
         for future in list(self._echoes.values()):
             future.cancel()
+
+    def is_flushing(self) -> bool:
+        """Whether connections that the application has closed still have data, or their FIN, unacknowledged."""
+        states = self.host.statistics().connections
+        return bool(self._owners) or any(states.get(state) for state in _FLUSHING)
 
     def changed(self, endpoint: Endpoint) -> None:
         """The application wrote to, read from or closed `endpoint`: have the stack re-arm and the pump look."""
@@ -133,20 +146,32 @@ class UserspaceLink:
                 readiness, endpoint.readiness = endpoint.readiness, 0
                 owner = owners.get(endpoint)
                 if readiness and owner is not None:
-                    owner.on_ready(readiness)
+                    try:
+                        owner.on_ready(readiness)
+                    except Exception as error:  # noqa: BLE001 - one connection's failure is not the others'
+                        self._report(error, owner)
         for event in host.events():
             if isinstance(event, Accepted):
-                acceptor = self._acceptors.get(event.listener)
-                if acceptor is None:  # closed in this very turn
-                    self.abort(event.connection)
-                else:
-                    acceptor.on_accepted(event.connection)
+                self._on_accepted(event)
             elif isinstance(event, EchoReply | EchoFailed):
                 self._on_echo(event)
             elif isinstance(event, Stalled):
                 self._on_stalled(event.remote)
             else:
                 assert_never(event)
+
+    def _report(self, error: Exception, whose: object) -> None:
+        self.loop.call_exception_handler({"message": f"callback of {whose!r} failed", "exception": error})
+
+    def _on_accepted(self, event: Accepted) -> None:
+        acceptor = self._acceptors.get(event.listener)
+        if acceptor is None:  # closed in this very turn
+            self.abort(event.connection)
+            return
+        try:
+            acceptor.on_accepted(event.connection)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._report(error, acceptor)
 
     def _on_echo(self, event: EchoReply | EchoFailed) -> None:
         future = self._echoes.get((event.remote, event.ident, event.sequence))

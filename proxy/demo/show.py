@@ -46,7 +46,7 @@ class RichShow:
         self._console = Console(highlight=False)
 
     def say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)  # what is to be pasted is not to be folded
 
     @contextlib.contextmanager
     def transfer(self, label: str, size: int) -> Iterator[Advance]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable
+from http import HTTPStatus
 from importlib.resources import files
 
 import h11
@@ -108,7 +109,9 @@ async def _send(
     http: h11.Connection, writer: asyncio.StreamWriter, method: bytes, status: int, kind: str, length: int, body: Body
 ) -> None:
     fields = [("Content-Type", kind), ("Content-Length", str(length)), ("Server", "usernet-demo")]
-    writer.write(http.send(h11.Response(status_code=status, headers=fields)) or b"")
+    writer.write(
+        http.send(h11.Response(status_code=status, headers=fields, reason=HTTPStatus(status).phrase.encode())) or b""
+    )
     if method != b"HEAD":
         for piece in body:
             writer.write(http.send(h11.Data(data=piece)) or b"")

@@ -55,7 +55,7 @@ def open_burst(
     """See `Kernel.open_burst`."""
     rows = len(out.rows)
     outer_ce = burst.tos & 3 == 3
-    flows = Flows(out, scratch, outer_ce=outer_ce, coalesce=True)
+    flows = Flows(out, scratch, outer_ce=outer_ce, coalesce=len(burst.lengths) - start > 1)
     dropped: set[int] = set()
     opened = _open(key, burst, start, flows, drops, scratch, dropped)
     flows.flush()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from usernet.aio import sockets
+from usernet.aio import sockets, udp
 from usernet.aio.udp import MAX_SLOTS, ROOM, SLOT, UdpLink, UdpStatistics
 from usernet.burst.packets import Address, DatagramBurst, SendBurst
 
@@ -393,6 +393,20 @@ def test_empty_datagrams(run: Run, opened: Opened) -> None:
         assert datagrams_of(bursts) == [b"a", b"b"]
         assert len(bursts) == 1
         assert drops(receiver) == {"empty": 1}
+
+    run(test)
+
+
+def test_a_flood_of_nothing_does_not_hold_the_loop(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Opened) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(udp, "MAX_MESSAGES", 10)
+        receiver = opened()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            for content in [b""] * 15 + [b"a"]:
+                peer.sendto(content, (V4, receiver.port))
+        assert receiver.receive() == []
+        assert drops(receiver) == {"empty": 10}
+        assert datagrams_of(receiver.receive()) == [b"a"]
 
     run(test)
 

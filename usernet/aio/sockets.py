@@ -11,13 +11,19 @@ import errno
 import os
 import re
 import socket
+import sys
 from dataclasses import dataclass
 from typing import Final
+
+from usernet.burst.packets import Address
 
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
 UDP_GRO: Final = 104
 BUFFER_BYTES: Final = 7 << 20  # wireguard-go's; the usual default holds 135 packets only
+
+# An ICMP error that answered something sent before is reported by whatever the socket is asked next.
+ASYNCHRONOUS: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 _SO_SNDBUFFORCE: Final = 32  # not in the socket module
 _SO_RCVBUFFORCE: Final = 33
@@ -27,6 +33,7 @@ _MEMINFO_DROPS: Final = 8  # its ninth number: datagrams the full receive buffer
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _WILDCARDS: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 _PORT_TRIES: Final = 32
+_LARGEST: Final = 65_536  # larger than any datagram
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +149,26 @@ def enable_gro(sock: socket.socket, release: str | None = None) -> bool:
     except OSError:
         return False
     return True
+
+
+def segment_size(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """Size of the datagrams of a message; larger than any if it was not merged."""
+    for level, kind, data in ancillary:
+        if level == SOL_UDP and kind == UDP_GRO:
+            return int.from_bytes(data[:4], sys.byteorder) or _LARGEST
+    return _LARGEST
+
+
+def send_one(sock: socket.socket, data: memoryview, ancillary: list[tuple[int, int, bytes]], address: Address) -> None:
+    """One datagram.  An error left over from one sent before is not this one's: it gets another try."""
+    for last in (False, True):
+        try:
+            if ancillary:
+                sock.sendmsg([data], ancillary, 0, address)
+            else:
+                sock.sendto(data, address)
+        except OSError as error:
+            if last or error.errno not in ASYNCHRONOUS:
+                raise
+        else:
+            return

@@ -17,25 +17,23 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import sys
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from usernet.aio import sockets
-from usernet.aio.sockets import SOL_UDP, UDP_GRO, UDP_SEGMENT
+from usernet.aio.sockets import ASYNCHRONOUS, SOL_UDP, UDP_SEGMENT, segment_size, send_one
 from usernet.burst.packets import Address, DatagramBurst, Drops, SendBurst
 
 ARENA_BYTES: Final = 2 << 20
-ROOM: Final = 65_536  # GRO fills up to this whatever the datagrams' size
+ROOM: Final = 65_536  # GRO fills up to this whatever the datagrams' size; MSG_TRUNC tells if it ever was too little
 SLOT: Final = 2048  # of a plain datagram; a larger one is a burst of its own
 MAX_SLOTS: Final = 64
+MAX_MESSAGES: Final = 1024
 
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
 _TRUNCATED: Final = socket.MSG_TRUNC | socket.MSG_CTRUNC
-# An ICMP error that answered something sent before is reported by whatever the socket is asked next.
-_ASYNCHRONOUS: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 # The way out cannot segment: no checksum offload; a device that changed later; a path with a smaller MTU.
 _NO_GSO: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP})
 
@@ -142,7 +140,9 @@ class UdpLink:
     def _drain(self, entry: _Socket, at: int, messages: list[_Message]) -> int:
         """Read one socket until it is empty or the arena full, whose first free byte is `at` before and after."""
         arena, recvmsg_into = self._arena, entry.sock.recvmsg_into
-        while at + ROOM <= ARENA_BYTES:
+        for _ in range(MAX_MESSAGES):  # what takes no room of the arena is bounded, too
+            if at + ROOM > ARENA_BYTES:
+                break
             try:
                 size, ancillary, flags, address = recvmsg_into([arena[at : at + ROOM]], _ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -150,14 +150,14 @@ class UdpLink:
                 break
             except OSError as error:  # of a datagram sent before; the next call tells of another or of data
                 self._count_error(error)
-                if error.errno not in _ASYNCHRONOUS:
+                if error.errno not in ASYNCHRONOUS:
                     entry.readable = False
                     break
                 continue
             if flags & _TRUNCATED or size == 0:
                 self._drops.count("truncated" if size else "empty")
                 continue
-            segment = _segment_size(ancillary) if ancillary else size
+            segment = segment_size(ancillary) if ancillary else size
             messages.append((at, size, segment, address))
             at += SLOT if segment >= size <= SLOT else -(-size // 64) * 64  # keeps to cache lines
         return at
@@ -214,7 +214,7 @@ class UdpLink:
             if error.errno in _NO_GSO:
                 entry.gso = False
                 self._count_error(error, 0)
-            elif error.errno not in _ASYNCHRONOUS:
+            elif error.errno not in ASYNCHRONOUS:
                 self._count_error(error, datagrams)
                 return True
             # Asynchronous ones are about another datagram, and this burst was not sent.
@@ -230,7 +230,7 @@ class UdpLink:
         for at in range(0, len(buf), segment):
             piece = buf[at : at + segment]
             try:
-                _send_one(entry.sock, piece, ancillary, address)
+                send_one(entry.sock, piece, ancillary, address)
             except (BlockingIOError, InterruptedError):
                 self._count_sent(sent, sent_bytes, sent)
                 if at:
@@ -327,29 +327,6 @@ class UdpLink:
         )
 
 
-def _segment_size(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """Size of the datagrams of a message; larger than any if it was not merged."""
-    for level, kind, data in ancillary:
-        if level == SOL_UDP and kind == UDP_GRO:
-            return int.from_bytes(data[:4], sys.byteorder) or ROOM
-    return ROOM
-
-
 def _tos_message(entry: _Socket, tos: int) -> tuple[int, int, bytes]:
     level, kind = entry.tos
     return level, kind, struct.pack("=i", tos)
-
-
-def _send_one(sock: socket.socket, data: memoryview, ancillary: list[tuple[int, int, bytes]], address: Address) -> None:
-    """One datagram.  An error left over from one sent before is not this one's: it gets another try."""
-    for last in (False, True):
-        try:
-            if ancillary:
-                sock.sendmsg([data], ancillary, 0, address)
-            else:
-                sock.sendto(data, address)
-        except OSError as error:
-            if last or error.errno not in _ASYNCHRONOUS:
-                raise
-        else:
-            return

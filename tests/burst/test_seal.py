@@ -247,6 +247,14 @@ def test_counter_limit(sender: Sender) -> None:
     assert sender.seal([SuperPacket(b"")]) == []
 
 
+def test_no_nonce_twice_when_sealing_fails(sender: Sender) -> None:
+    """The caller broke its promise of room: what was sealed before that has used its counters."""
+    packets = [SuperPacket(b"x"), SuperPacket(b"y")]
+    with pytest.raises((ValueError, struct.error), match="buffer"):
+        sender.kernel.seal_burst(sender.key, packets, MTU, bytearray(48), 0)
+    assert sender.key.counter == 2
+
+
 def test_wiped_key(sender: Sender) -> None:
     sender.key.wipe()
     assert sender.seal([SuperPacket(b"x")]) == []

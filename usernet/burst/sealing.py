@@ -53,8 +53,10 @@ def seal_burst(
 ) -> list[tuple[int, int, int]]:
     """See `Kernel.seal_burst`.  Seals nothing at all if the counter could pass its limit, or the key is wiped."""
     encrypt, counter, remote_index = key.encrypt_into, key.counter, key.remote_index
-    if encrypt is None or counter + sum(_extent(packet)[0] for packet in packets) > REJECT_AFTER_MESSAGES:
+    end = counter + sum(_extent(packet)[0] for packet in packets)
+    if encrypt is None or end > REJECT_AFTER_MESSAGES:
         return []
+    key.counter = end  # before anything is sealed: no failure may make a nonce be used again
     view = memoryview(out)
     nonce = bytearray(12)
     runs = []
@@ -72,7 +74,6 @@ def seal_burst(
             counter += 1
             count = count + 1 if size == run_size else MAX_RUN_SEGMENTS  # a shorter one ends its run
             at += size
-    key.counter = counter
     if count:
         runs.append((start, at, run_size))
     return runs

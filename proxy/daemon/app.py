@@ -22,7 +22,7 @@ from usernet.errors import UsernetError
 from usernet.wire.ip import format_address
 from usernet.wireguard.events import TunnelEvent
 
-STOP_WITHIN = 1.5  # s for a clean stop, of the 2 s that are promised
+STOP_WITHIN = 0.8  # s for the tunnel, after the proxy has had one of the 2 s that are promised
 SHOWN_ALLOWED_IPS = 4
 
 

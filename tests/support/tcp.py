@@ -108,7 +108,7 @@ class Peer:
         peer.delivers(segment._replace(ack=(cls.isn + 1) & MASK, window=min(window, 0xFFFF)))
         peer.window = window
         assert peer.hears() == ["1:1 A"]
-        assert peer.state is State.ESTABLISHED
+        assert peer.is_in(State.ESTABLISHED)
         peer.connection.readiness = 0
         return peer
 
@@ -119,9 +119,8 @@ class Peer:
         ack = fields.pop("ack", 0) & MASK
         return TcpSegment(80, 40000, cls.iss, ack, flags, 0xFFFF, **(plain | fields))
 
-    @property
-    def state(self) -> State:
-        return self.connection.state
+    def is_in(self, state: State) -> bool:
+        return self.connection.state is state
 
     def delivers(self, segment: TcpSegment, segments: int = 1) -> None:
         self.connection.receive_segment(segment, self.now, segments=segments)
@@ -171,12 +170,12 @@ class Peer:
         return " ".join(parts)
 
     def passes(self, seconds: float) -> None:
-        """Time passes, and whatever is due in it happens, each at its time."""
+        """Time passes, up to when something is due that sends, or that ends the connection."""
         until = self.now + seconds
         while (at := self.connection.next_timeout()) is not None and at <= until:
             self.now = max(self.now, at)
             self.connection.handle_timeout(self.now)
-            if self.connection.wants_to_send:
+            if self.connection.wants_to_send or self.is_in(State.CLOSED):
                 break
         else:
             self.now = until

@@ -14,13 +14,13 @@ V6 = Flow(bytes(15) + b"\1", 40000, bytes(15) + b"\2", 80)
 
 def test_active_open() -> None:
     peer = Peer.connecting()
-    assert peer.state is State.SYN_SENT
+    assert peer.is_in(State.SYN_SENT)
     (syn,) = peer.hears_segments()
     assert peer.text(syn) == "0:- S"
     assert (syn.mss, syn.window_scale, syn.sack_permitted, syn.window) == (MTU - 40, 7, True, 0xFFFF)
     assert syn.timestamp == ((100_000 + 7), 0)
     peer.delivers(Peer.syn(SYN | ACK, ack=Peer.isn + 1))
-    assert peer.state is State.ESTABLISHED
+    assert peer.is_in(State.ESTABLISHED)
     assert peer.connection.readiness & CONNECTED
     assert peer.hears() == ["1:1 A"]
     assert peer.connection.next_timeout() is None
@@ -28,14 +28,14 @@ def test_active_open() -> None:
 
 def test_passive_open() -> None:
     peer = Peer.accepting()
-    assert peer.state is State.SYN_RECEIVED
+    assert peer.is_in(State.SYN_RECEIVED)
     (answer,) = peer.hears_segments()
     assert peer.text(answer) == "0:1 SA"
     assert answer.timestamp is None  # theirs had none
     assert answer.window_scale == 7
     assert not peer.connection.readiness
     peer.sends("1:1 A", b"hello")
-    assert peer.state is State.ESTABLISHED
+    assert peer.is_in(State.ESTABLISHED)
     assert peer.connection.readiness & CONNECTED
     assert peer.connection.read(100) == b"hello"
 
@@ -45,10 +45,10 @@ def test_simultaneous_open() -> None:
     peer = Peer.connecting()
     assert peer.hears() == ["0:- S"]
     peer.delivers(Peer.syn(SYN))
-    assert peer.state is State.SYN_RECEIVED
+    assert peer.is_in(State.SYN_RECEIVED)
     assert peer.hears() == ["0:1 SA"]
     peer.delivers(Peer.syn(SYN | ACK, ack=Peer.isn + 1))
-    assert peer.state is State.ESTABLISHED
+    assert peer.is_in(State.ESTABLISHED)
     assert peer.hears() == []
 
 
@@ -58,7 +58,7 @@ def test_a_bare_ack_ends_a_simultaneous_open_too() -> None:
     peer.delivers(Peer.syn(SYN))
     peer.hears()
     peer.sends("1:1 A")
-    assert peer.state is State.ESTABLISHED
+    assert peer.is_in(State.ESTABLISHED)
 
 
 @pytest.mark.parametrize("offered", [None, 0, 7, 14])
@@ -109,7 +109,7 @@ def test_refused() -> None:
     peer = Peer.connecting()
     peer.hears()
     peer.sends("0:1 RA")
-    assert peer.state is State.CLOSED
+    assert peer.is_in(State.CLOSED)
     assert isinstance(peer.connection.error, ConnectionRefusedError)
     assert peer.connection.readiness & CLOSED
     assert peer.hears() == []
@@ -120,7 +120,7 @@ def test_a_reset_that_does_not_acknowledge_our_syn_is_ignored(reset: str) -> Non
     peer = Peer.connecting()
     peer.hears()
     peer.sends(reset)
-    assert peer.state is State.SYN_SENT
+    assert peer.is_in(State.SYN_SENT)
     assert peer.hears() == []  # and never answered
 
 
@@ -131,19 +131,19 @@ def test_an_ack_of_nothing_we_sent_is_reset(flags: str, ack: int) -> None:
     peer.hears()
     peer.sends(f"0:{ack} {flags}")
     assert peer.hears() == [f"{ack}:- R"]
-    assert peer.state is State.SYN_SENT
+    assert peer.is_in(State.SYN_SENT)
     passive = Peer.accepting()
     passive.hears()
     passive.sends(f"1:{ack} A")
     assert passive.hears() == [f"{ack}:- R"]
-    assert passive.state is State.SYN_RECEIVED
+    assert passive.is_in(State.SYN_RECEIVED)
 
 
 def test_a_segment_without_syn_is_ignored_in_syn_sent() -> None:
     peer = Peer.connecting()
     peer.hears()
     peer.sends("0:1 A", b"data")
-    assert peer.state is State.SYN_SENT
+    assert peer.is_in(State.SYN_SENT)
     assert peer.connection.drops == {"tcp-no-syn": 1}
 
 
@@ -159,7 +159,7 @@ def test_six_retries_of_the_syn() -> None:
     assert waits == [1, 2, 4, 8, 16, 32]
     assert peer.connection.stalled
     peer.passes(1000)
-    assert peer.state is State.CLOSED
+    assert peer.is_in(State.CLOSED)
     assert isinstance(peer.connection.error, TimeoutError)
     assert peer.hears() == []
 
@@ -177,7 +177,7 @@ def test_a_reset_ends_a_half_open_connection() -> None:
     peer = Peer.accepting()
     peer.hears()
     peer.sends("1:- R")
-    assert peer.state is State.CLOSED
+    assert peer.is_in(State.CLOSED)
     assert isinstance(peer.connection.error, ConnectionResetError)
 
 
@@ -186,15 +186,15 @@ def test_an_icmp_error_is_fatal_only_in_syn_sent_and_only_when_it_fits() -> None
     peer.connection.receive_icmp_error(HostUnreachable("no"), Peer.isn, peer.now)  # nothing is sent yet
     peer.hears()
     peer.connection.receive_icmp_error(HostUnreachable("no"), Peer.isn + 1, peer.now)
-    assert peer.state is State.SYN_SENT
+    assert peer.is_in(State.SYN_SENT)
     peer.connection.receive_icmp_error(HostUnreachable("no"), Peer.isn, peer.now)
     assert isinstance(peer.connection.error, HostUnreachable)
-    assert peer.state is State.CLOSED
+    assert peer.is_in(State.CLOSED)
     peer = Peer.established()
     peer.connection.write(b"x")
     peer.hears()
     peer.connection.receive_icmp_error(HostUnreachable("no"), Peer.isn + 1, peer.now)
-    assert peer.state is State.ESTABLISHED
+    assert peer.is_in(State.ESTABLISHED)
 
 
 def test_what_is_written_early_waits() -> None:
@@ -206,19 +206,19 @@ def test_what_is_written_early_waits() -> None:
     assert peer.connection.unsent_bytes == 5
     peer.delivers(Peer.syn(SYN | ACK, ack=Peer.isn + 1))
     assert peer.hears() == ["1:1 AF +5"]
-    assert peer.state is State.FIN_WAIT_1
+    assert peer.is_in(State.FIN_WAIT_1)
 
 
 def test_closed_before_it_opened() -> None:
     peer = Peer.connecting()
     peer.hears()
     peer.connection.close(peer.now)
-    assert peer.state is State.CLOSED
+    assert peer.is_in(State.CLOSED)
     assert peer.hears() == []
     passive = Peer.accepting()
     passive.hears()
     passive.connection.close(passive.now)
-    assert passive.state is State.SYN_RECEIVED
+    assert passive.is_in(State.SYN_RECEIVED)
     passive.sends("1:1 A")
     assert passive.hears() == ["1:1 AF"]
 

@@ -121,6 +121,8 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
         packets.append(_data(tcb, start, end, window, now))
         _account(tcb, start, end, now)
         emitted = True
+        if budget < sender.mss:
+            break
     if emitted:
         sender.override = False
         if tcb.receiver.reassembly is None:

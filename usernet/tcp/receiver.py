@@ -109,8 +109,8 @@ class Receiver:
         if free - offered >= min(limit >> 1, self.mss):  # RFC 9293 3.8.6.2.2: no silly window
             offered = free
         field = -(-offered >> scale)  # rounded up, for rounding down would take back what was offered ...
-        if field << scale > free + (1 << scale):
-            field = offered >> scale  # ... unless a peer that sends single bytes would never find it closed
+        if field << scale > free + (limit >> 2):
+            field = offered >> scale  # ... until that adds up, or a peer of single bytes would never find it closed
         if field > 0xFFFF:
             field = 0xFFFF
         self.edge = max(self.edge, self.next + (field << scale))

@@ -21,7 +21,7 @@ from usernet.tcp.rtt import RttEstimator
 from usernet.tcp.sender import Sender
 from usernet.tcp.seq import MASK, unwrap
 from usernet.tcp.settings import Flow, TcpSettings
-from usernet.tcp.state import CLOSED, ESTABLISHED, FIN_WAIT_2, TIME_WAIT, TRANSITIONS, Event, State
+from usernet.tcp.state import CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_2, LAST_ACK, TIME_WAIT, TRANSITIONS, Event, State
 from usernet.wire.checksum import pseudo_header_sum
 from usernet.wire.ip import TCP, format_address
 from usernet.wire.packet import encode_packet
@@ -138,9 +138,13 @@ class ControlBlock:
             self.sender.forget()
 
     def die(self, error: Exception | None, now: float) -> None:
-        """End at once, telling the application why; the peer is told by whoever queued a reset."""
+        """End at once, telling the application why; the peer is told by whoever queued a reset.
+
+        When their FIN is here and all our data acknowledged, there is nothing to tell (RFC 9293 3.10.7.4, second).
+        """
         if self.state is not CLOSED:
-            if self.state is not TIME_WAIT:
+            is_done = self.state in (CLOSING, LAST_ACK, TIME_WAIT) and self.sender.una >= self.sender.end
+            if not is_done:
                 self.error = error
             self.set_state(Event.ABORT, now)
 

@@ -273,6 +273,21 @@ def test_a_bad_header_checksum(receiver: Receiver, which: int) -> None:
     )
 
 
+def test_a_bad_checksum_among_all_else(receiver: Receiver) -> None:
+    """Opened anew, a burst's replays, forgeries and keepalives are what they were, and counted once."""
+    segments = stream(4)
+    segments[2] = replace(segments[2], wrong_checksum=True)
+    datagrams = seal_all(encoded(segments))
+    forged = bytearray(seal(segments[3].encode(), 9))
+    forged[20] ^= 1
+    lie = seal(b"\x45" + bytes(30), 8)
+    opened = receiver.open([datagrams[0], seal(b"", 7), datagrams[0], *datagrams[1:], bytes(forged), lie])
+    assert opened.datagrams == 8
+    assert (opened.authentic, opened.data) == (6, 5)
+    assert receiver.drops == {"replay": 1, "authentication": 1, "ip-length": 1, "tcp-checksum": 1}
+    assert rows_of(receiver.out) == expected_singles(segments)
+
+
 def test_flipped_bits_in_every_byte(receiver: Receiver) -> None:
     """Whatever byte of the third of four packets is wrong, the others arrive."""
     segments = stream(4, size=40)
@@ -455,6 +470,24 @@ def test_ipv4_options(receiver: Receiver) -> None:
     assert [(row.packet, row.transport, row.flags, row.segments) for row in rows_of(receiver.out)] == [
         (packet, 24, CHECKSUM_OK, 1) for packet in packets
     ]
+
+
+@pytest.mark.parametrize("kind", ["fragment", "options"])
+def test_what_may_belong_to_any_flow_is_not_overtaken(receiver: Receiver, kind: str) -> None:
+    flows = [stream(3, Segment(flow=flow), 64) for flow in range(2)]
+    packet = bytearray(Segment(payload=pattern(80)).encode())
+    if kind == "fragment":
+        packet[7] = 5
+        packet = fix_header(packet[:20]) + packet[20:]
+    else:
+        packet[:20] = packet[:20] + b"\1\1\1\0"
+        packet[0] = 0x46
+        packet[2:4] = struct.pack("!H", len(packet))
+        packet = fix_header(packet[:24]) + packet[24:]
+    packets = [*encoded(flows[0][:2]), *encoded(flows[1][:2]), bytes(packet), *encoded([flows[0][2], flows[1][2]])]
+    receiver.open(seal_all(packets))
+    assert [row.segments for row in rows_of(receiver.out)] == [2, 2, 1, 1, 1]
+    assert rows_of(receiver.out)[2].packet == packet
 
 
 @pytest.mark.parametrize("version", [4, 6])

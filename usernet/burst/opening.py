@@ -171,8 +171,6 @@ def _open_again(
         try:
             key.decrypt_into(nonce, ciphertext, None, view[: size - OVERHEAD_BYTES])
             flows.place(size - OVERHEAD_BYTES)
-        except InvalidTag:
-            drops.count("authentication")
         except WireError as error:
             drops.count(error.reason)
     flows.flush()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # costs 60 ms: imported with the first question
@@ -134,13 +134,15 @@ def absolute_names(name: str, search: tuple[str, ...]) -> list[str]:
     import dns.exception
     import dns.name
 
-    text: Callable[[str], str] = lambda name: dns.name.from_text(name).to_text().lower()  # noqa: E731
+    wholes = [name, *(f"{name}.{domain}" for domain in search)]
+    if name.endswith("."):
+        wholes = [name]
+    elif "." not in name:  # as resolvers do with ndots:1, a name with a dot is first taken for a whole one
+        wholes = wholes[1:] + wholes[:1]
     try:
-        itself = text(name)
-        if name.endswith("."):
-            return [itself]
-        names = [text(f"{name}.{domain}") for domain in search]
+        names = [dns.name.from_text(whole).to_text().lower() for whole in wholes]
     except (dns.exception.DNSException, UnicodeError):
         raise ValueError(f"{name!r} is not a legal name") from None
-    # As resolvers do with ndots:1, a name with a dot is first taken for a whole one.
-    return [itself, *names] if "." in name else [*names, itself]
+    if "." in names:
+        raise ValueError("the root of all names has no address")
+    return names

@@ -1,0 +1,236 @@
+"""Dialling, and what it dies of; pings; what a network says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from tests.support.networks import LEFT, LEFT6, RIGHT, RIGHT6, RIGHT_OUTER, Pair, config_of, key_pair, memory_pair
+from usernet.aio.memory import Impairment, memory_links
+from usernet.aio.network import Network
+from usernet.errors import HostUnreachable, NameNotFound, NameServerFailed, NoHandshake, NoRoute
+from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
+
+LOST = Impairment(loss=1.0)
+
+
+class Silent(asyncio.Protocol):
+    """Does nothing."""
+
+
+def assert_nothing_left(net: Network) -> None:
+    assert not net._link._owners
+
+
+async def test_a_connection_there_and_back_over_both_families() -> None:
+    async with memory_pair() as pair:
+        for host, own in ((RIGHT, LEFT), (RIGHT6, LEFT6)):
+            server = await pair.right.create_server(Silent, host, 0)
+            transport, _ = await pair.left.create_connection(Silent, host, server.port, local_port=5555)
+            assert transport.get_extra_info("sockname")[:2] == (own, 5555)
+            assert transport.get_extra_info("peername")[:2] == (host, server.port)
+            assert transport.get_extra_info("socket") is None
+            assert transport.get_extra_info("tcp_info").mss > 1000
+            transport.abort()
+            server.close()
+
+
+async def test_no_route() -> None:
+    async with memory_pair() as pair:
+        with pytest.raises(NoRoute, match=r"allowed IPs cover 192\.0\.2\.77"):
+            await pair.left.create_connection(Silent, "192.0.2.77", 80)
+        with pytest.raises(NoRoute):
+            await pair.left.ping("192.0.2.77")
+        with pytest.raises(NoRoute):
+            await pair.left.open_datagrams(remote_addr=("192.0.2.77", 80))
+
+
+async def test_loopback_and_link_local_are_never_captured() -> None:
+    (key, _), (_, peer) = key_pair(), key_pair()
+    link, _ = memory_links(asyncio.get_running_loop())
+    config = config_of(key, (LEFT, LEFT6), peer, ("0.0.0.0/0", "::/0"), RIGHT_OUTER)
+    async with Network(config, datagram_link=link) as net:
+        assert net.covers("198.51.100.1")
+        assert net.covers("2001:db8::1")
+        assert net.covers(LEFT)
+        for address in ("127.0.0.1", "127.9.9.9", "169.254.169.254", "::1", "fe80::1", "nonsense", "fe80::1%eth0"):
+            assert not net.covers(address)
+        for address in ("127.0.0.1", "169.254.169.254", "::1", "fe80::1"):
+            with pytest.raises(NoRoute):
+                await net.create_connection(Silent, address, 80)
+
+
+async def test_nobody_listens() -> None:
+    async with memory_pair() as pair:
+        with pytest.raises(ConnectionRefusedError):
+            await pair.left.create_connection(Silent, RIGHT, 9)
+        assert_nothing_left(pair.left)
+
+
+async def test_no_handshake() -> None:
+    async with memory_pair(LOST, dial_timeout=0.05) as pair:
+        with pytest.raises(NoHandshake, match=r"no handshake with the peer for 10\.7\.0\.2 within 0\.05 s"):
+            await pair.left.create_connection(Silent, RIGHT, 80)
+        with pytest.raises(NoHandshake):
+            await pair.left.ping(RIGHT, timeout=0.05)
+        with pytest.raises(NoHandshake):
+            await pair.left.reach([RIGHT])
+        assert_nothing_left(pair.left)
+
+
+async def test_a_session_and_no_answer() -> None:
+    async with memory_pair(dial_timeout=0.1) as pair:
+        assert await pair.left.ping(RIGHT) < 5
+        assert pair.links is not None
+        pair.links[1].impairment = LOST
+        with pytest.raises(TimeoutError, match=r"did not answer within 0\.1 s"):
+            await pair.left.create_connection(Silent, RIGHT, 80)
+        with pytest.raises(TimeoutError, match=r"did not answer within 0\.1 s"):
+            await pair.left.ping(RIGHT, timeout=0.1)
+
+
+async def test_a_peer_without_an_endpoint() -> None:
+    (key, _), (_, peer) = key_pair(), key_pair()
+    link, _ = memory_links(asyncio.get_running_loop())
+    async with Network(config_of(key, (LEFT,), peer, (RIGHT,), None), datagram_link=link) as net:
+        with pytest.raises(HostUnreachable):
+            await net.create_connection(Silent, RIGHT, 80)
+        assert_nothing_left(net)
+
+
+async def test_no_address_of_the_family() -> None:
+    (key, _), (_, peer) = key_pair(), key_pair()
+    link, _ = memory_links(asyncio.get_running_loop())
+    async with Network(config_of(key, (LEFT,), peer, (RIGHT, RIGHT6), RIGHT_OUTER), datagram_link=link) as net:
+        with pytest.raises(OSError, match="IPv6"):
+            await net.create_connection(Silent, RIGHT6, 80)
+
+
+async def test_a_cancelled_dial_leaves_nothing() -> None:
+    async with memory_pair(LOST) as pair:
+        task = asyncio.ensure_future(pair.left.create_connection(Silent, RIGHT, 80))
+        while not pair.left._link._owners:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert_nothing_left(pair.left)
+        assert not pair.left.statistics().host.connections
+
+
+async def test_a_failing_protocol_factory_is_the_callers() -> None:
+    def factory() -> asyncio.Protocol:
+        raise KeyError("no protocol today")
+
+    async with memory_pair() as pair:
+        server = await pair.right.create_server(Silent, None, 0)
+        with pytest.raises(KeyError):
+            await pair.left.create_connection(factory, RIGHT, server.port)
+        assert_nothing_left(pair.left)
+
+
+async def test_names_without_dns() -> None:
+    async with memory_pair() as pair:
+        with pytest.raises(NameServerFailed, match="no DNS ="):
+            await pair.left.create_connection(Silent, "www.example.test", 80)
+        with pytest.raises(NameNotFound):
+            await pair.left.create_connection(Silent, "fe80::1%eth0", 80)
+        with pytest.raises(NoRoute):
+            await pair.left.create_connection(Silent, "localhost", 80)
+
+
+async def test_a_connection_to_ourselves() -> None:
+    async with memory_pair() as pair:
+        received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        class Sink(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                received.set_result(data)
+
+        server = await pair.left.create_server(Sink, None, 0)
+        transport, _ = await pair.left.create_connection(Silent, LEFT, server.port)
+        transport.write(b"hairpin")
+        assert await received == b"hairpin"
+        transport.close()
+
+
+async def test_events_reach_whoever_watches() -> None:
+    events: list[TunnelEvent] = []
+
+    def broken(event: TunnelEvent) -> None:
+        raise ArithmeticError("what a watcher does is its own affair")
+
+    async with memory_pair() as pair:
+        pair.left.on_event(broken)
+        pair.left.on_event(events.append)
+        await pair.left.reach([RIGHT])
+    assert [type(event) for event in events] == [HandshakeStarted, HandshakeCompleted]
+
+
+async def test_a_server_on_an_address_that_is_not_ours() -> None:
+    async with memory_pair() as pair:
+        with pytest.raises(OSError, match="not an address of this tunnel"):
+            await pair.left.create_server(Silent, RIGHT, 80)
+        server = await pair.left.create_server(Silent, LEFT, 80)
+        with pytest.raises(OSError, match="80"):
+            await pair.left.create_server(Silent, LEFT, 80)
+        server.close()
+        (await pair.left.create_server(Silent, "0.0.0.0", 80)).close()
+
+
+async def test_pings() -> None:
+    async with memory_pair(Impairment(delay=0.01)) as pair:
+        times = await asyncio.gather(*(pair.left.ping(host) for host in (RIGHT, RIGHT6, RIGHT)))
+        assert all(0.02 <= seconds < 1 for seconds in times)
+        assert await pair.left.ping(LEFT) < 1, "we answer ourselves, too"
+        assert not pair.left._link._echoes
+
+
+async def test_a_port_that_is_taken() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("0.0.0.0", 0))
+        port = taken.getsockname()[1]
+        (key, _), (_, peer) = key_pair(), key_pair()
+        with pytest.raises(OSError, match=str(port)):
+            await Network(config_of(key, (LEFT,), peer, (RIGHT,), None), port=port).start()
+
+
+async def test_closing_aborts_what_is_open() -> None:
+    lost: list[BaseException | None] = []
+
+    class Open(asyncio.Protocol):
+        def connection_lost(self, exc: BaseException | None) -> None:
+            lost.append(exc)
+
+    async with memory_pair() as pair:
+        server = await pair.right.create_server(Open, None, 0)
+        await pair.left.create_connection(Open, RIGHT, server.port)
+        await pair.left.close()
+        await pair.left.close()
+        assert isinstance(lost[0], ConnectionAbortedError)
+        await pair.left.__aexit__()
+
+
+async def fill_and_close(pair: Pair, received: bytearray, size: int) -> None:
+    class Sink(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            received.extend(data)
+
+    server = await pair.right.create_server(Sink, None, 0)
+    transport, _ = await pair.left.create_connection(Silent, RIGHT, server.port)
+    transport.write(bytes(size))
+    transport.close()
+    await pair.left.close()
+
+
+@pytest.mark.parametrize("impairment", [Impairment(), Impairment(delay=0.02)])
+async def test_closing_lets_what_was_written_leave(impairment: Impairment) -> None:
+    """And does not wait any longer than that."""
+    received = bytearray()
+    async with memory_pair(impairment) as pair:
+        async with asyncio.timeout(20):
+            await fill_and_close(pair, received, 300_000)
+        await asyncio.sleep(0)
+        assert len(received) == 300_000

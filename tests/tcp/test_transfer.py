@@ -16,15 +16,18 @@ def data_of(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
 
 
-def check(pair: Pair) -> None:
-    """Both ends have all, are closed without an error, and hold nothing any more."""
+def check(pair: Pair, *, last_ack_may_be_lost: bool = False) -> None:
+    """Both ends have all, are closed without an error, and hold nothing any more.
+
+    On a very bad link the very last ACK can be lost until the end that owes it has left TIME-WAIT.
+    """
     for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
         connection = side.connection
         assert connection is not None
         assert side.incoming == other.outgoing
         assert side.eof
         assert connection.state is State.CLOSED
-        assert connection.error is None
+        assert connection.error is None or (last_ack_may_be_lost and isinstance(connection.error, TimeoutError))
         assert connection.next_timeout() is None
         assert not connection.wants_to_send
         assert connection.sender._chunks == []
@@ -125,4 +128,4 @@ def test_an_adversarial_link(
             break
         for side, other in ((pair.a, pair.b), (pair.b, pair.a)):
             assert other.outgoing.startswith(bytes(side.incoming[-2000:]), max(0, len(side.incoming) - 2000))
-    check(pair)
+    check(pair, last_ack_may_be_lost=loss > 0.1)

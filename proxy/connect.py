@@ -14,15 +14,17 @@ from proxy.session import Context, log, reset, say_farewell
 
 
 class Handler(asyncio.Protocol):
-    """A client's connection during its dialogue.  `held`: bytes not yet used; `ended`: the client's EOF has come."""
+    """A client's connection during its dialogue.  `held`: bytes not yet used; `ended`: its EOF has come; `full`: so is
+    the write buffer towards it."""
 
-    __slots__ = ("_dialling", "_paused", "context", "ended", "held", "idle", "transport")
+    __slots__ = ("_dialling", "_paused", "context", "ended", "full", "held", "idle", "transport")
 
     def __init__(self, context: Context, transport: asyncio.Transport) -> None:
         self.context = context
         self.transport = transport
         self.held = bytearray()
         self.ended = False
+        self.full = False
         self.idle = 0
         self._dialling: asyncio.Task[None] | None = None
         self._paused = False
@@ -41,6 +43,12 @@ class Handler(asyncio.Protocol):
         raise NotImplementedError
 
     # -- asyncio.Protocol --
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -73,9 +81,20 @@ class Handler(asyncio.Protocol):
     def hold(self, data: bytes) -> None:
         """Keep what came too early.  The client is read on, so that its end is noticed, up to a limit."""
         self.held += data
-        if len(self.held) > self.context.limits.held_bytes and not self._paused:
+        if len(self.held) > self.context.limits.held_bytes:
+            self.wait()
+
+    def wait(self) -> None:
+        """Read no more for now."""
+        if not self._paused and not self.ended:
             self._paused = True
             self.transport.pause_reading()
+
+    def read_on(self) -> None:
+        """What was held has been used."""
+        if self._paused and not self.ended and len(self.held) <= self.context.limits.held_bytes:
+            self._paused = False
+            self.transport.resume_reading()
 
     def dial(self, host: str, port: int) -> None:
         self._dialling = self.context.loop.create_task(self._dial(host, port))
@@ -106,7 +125,9 @@ class Handler(asyncio.Protocol):
             log.error("a dial failed unexpectedly", exc_info=error)
         self.rejected(reply)
 
-    def start_relay(self, tunnel: asyncio.Transport, answer: bytes, downward: bytes = b"") -> None:
+    def start_relay(
+        self, tunnel: asyncio.Transport, answer: bytes, *, downward: bytes = b"", tunnel_full: bool = False
+    ) -> None:
         """Answer, and become a relay.  Raises ConnectionResetError, with nothing said, where the tunnel has lost it."""
         if tunnel.is_closing():
             raise ConnectionResetError
@@ -116,8 +137,16 @@ class Handler(asyncio.Protocol):
         self.finish_handshake()
         self.context.sessions.discard(self)
         held, self.held = bytes(self.held), bytearray()
-        self.transport.write(answer)
-        join(self.context, self.transport, tunnel, upward=held, client_ended=self.ended, downward=downward)
+        self.transport.write(answer + downward)
+        join(
+            self.context,
+            self.transport,
+            tunnel,
+            upward=held,
+            client_ended=self.ended,
+            client_full=self.full,
+            tunnel_full=tunnel_full,
+        )
 
     def farewell(self, words: bytes) -> None:
         """Refuse, and end."""

@@ -51,7 +51,7 @@ class Deadlines:
     def _fire(self) -> None:
         self._timer = None
         now = self._loop.time()
-        for queue in self._queues.values():
+        for queue in list(self._queues.values()):  # what expires may start another deadline
             while queue:
                 member, deadline = next(iter(queue.items()))
                 if deadline > now:

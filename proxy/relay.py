@@ -110,9 +110,14 @@ def join(
     *,
     upward: bytes = b"",
     client_ended: bool = False,
-    downward: bytes = b"",
+    client_full: bool = False,
+    tunnel_full: bool = False,
 ) -> None:
-    """Relay from here on.  `upward` and `downward` were read already and go first; `client_ended`: so was its EOF."""
+    """Relay from here on.
+
+    `upward` was read already and goes first; `client_ended`: so was the client's EOF.  `*_full`: that transport has
+    called `pause_writing` of the protocol before, and will not again before it calls `resume_writing`.
+    """
     client_side = ClientSide(context, client, client_ended)
     tunnel_side = TunnelSide(context, tunnel, False)
     client_side.other = tunnel_side
@@ -120,11 +125,14 @@ def join(
     context.sessions.add(client_side)
     client.set_protocol(client_side)
     tunnel.set_protocol(tunnel_side)
-    if not client_ended:
+    if client_full:
+        tunnel.pause_reading()
+    else:
+        tunnel.resume_reading()
+    if tunnel_full:
+        client.pause_reading()
+    elif not client_ended:
         client.resume_reading()
-    tunnel.resume_reading()
-    if downward:
-        client.write(downward)
     if upward:
         context.counters.bytes_up += len(upward)
         tunnel.write(upward)

@@ -43,6 +43,8 @@ NO_NAME_SERVER = Reply(GENERAL_FAILURE, 502, "dns_error", "no name server gave a
 REFUSED = Reply(CONNECTION_REFUSED, 502, "connection_refused", "the destination refused the connection")
 TIMED_OUT = Reply(TTL_EXPIRED, 504, "connection_timeout", "the destination did not answer in time")
 TERMINATED = Reply(GENERAL_FAILURE, 502, "connection_terminated", "the destination ended the connection")
+INCOMPLETE = Reply(GENERAL_FAILURE, 502, "http_response_incomplete", "the origin ended before its response did")
+NOT_HTTP = Reply(GENERAL_FAILURE, 502, "http_protocol_error", "the origin's response is not valid HTTP/1.1")
 LIMIT = Reply(GENERAL_FAILURE, 503, "connection_limit_reached", "the proxy is out of descriptors or memory")
 INTERNAL = Reply(GENERAL_FAILURE, 500, "proxy_internal_error", "the proxy failed")
 

@@ -64,7 +64,7 @@ async def serving(handle: Handle, host: str = "127.0.0.1") -> AsyncIterator[int]
         tasks.add(task)
         try:
             await handle(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             tasks.discard(task)
@@ -132,16 +132,12 @@ class Client:
 
     async def exchange(self, data: bytes, *, cuts: Sequence[int] = ()) -> bytes:
         """Say this, and hear everything until the proxy closes; a reset counts as the end."""
-        try:
-            await self.send(data, cuts=cuts)
-        except ConnectionError:
-            pass
         heard = b""
-        try:
+        with contextlib.suppress(ConnectionError):
+            await self.send(data, cuts=cuts)
+        with contextlib.suppress(ConnectionError):
             while piece := await asyncio.wait_for(self.reader.read(65536), 10):
                 heard += piece
-        except ConnectionError:
-            pass
         return heard
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""SOCKS5 through a real listener to real servers: RFC 1928 and RFC 1929, cut at every place, and every answer to a dial."""
+"""SOCKS5 through a real listener to real servers: RFC 1928 and RFC 1929, cut everywhere; every answer to a dial."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ async def test_connects(destination: str | bytes, host: str) -> None:
         client.end()
         assert await client.rest() == b"early"
         assert made.net.dialled == [(host, port)]
-
 
 
 @pytest.mark.parametrize("login", [False, True])
@@ -256,5 +255,3 @@ async def test_the_far_end_may_speak_first_and_leave_at_once() -> None:
             await client.send(HELLO + request("127.0.0.1", port))
             client.end()
             assert (await client.rest())[12:] == b"SSH-2.0-x\r\n"
-
-

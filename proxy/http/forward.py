@@ -1,0 +1,349 @@
+"""Forwarding: requests in absolute-form to their origins, with h11 on both sides (RFC 9110 section 7, RFC 9112).
+
+One `Forward` serves a client's connection, one request after the other, and keeps the connection to the last origin
+for the next request to the same.  Each way has the same stages: bytes -> head.py and framing.py (raw checks; they
+also cut the stream, so that h11 never sees a byte of the following message) -> h11's events -> the fields that end
+here are taken off -> h11 of the other side -> its transport.
+
+    begin -> (dial -> connected) -> _pump_request | _pump_response -> _finish -> handler.next_request
+
+`_server` is h11 as the client sees us; `Origin.http` is h11 as the origin sees us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import h11
+from h11._state import MIGHT_SWITCH_PROTOCOL
+
+from proxy.http.answer import answer
+from proxy.http.framing import Body
+from proxy.http.head import (
+    Fields,
+    HeadError,
+    RequestHead,
+    ResponseHead,
+    parse_response,
+    response_framing,
+)
+from proxy.http.origin import MAX_EVENT, Origin
+from proxy.http.target import VIA, Target, end_to_end, find, wants_upgrade
+from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
+from proxy.session import Context, log, reset
+
+RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 section 9.2.1: safe
+
+
+class Client(Protocol):
+    """What forwarding needs of the client's connection: `proxy.connect.Handler`, and HTTP besides."""
+
+    context: Context
+    transport: asyncio.Transport
+    held: bytearray
+    ended: bool
+    full: bool
+    idle: int
+
+    def abort(self) -> None: ...
+    def dial(self, host: str, port: int) -> None: ...
+    def wait(self) -> None: ...
+    def read_on(self) -> None: ...
+    def farewell(self, words: bytes) -> None: ...
+    def rejected(self, reply: Reply) -> None: ...
+    def refuse(self, error: HeadError) -> None: ...
+    def next_request(self) -> None: ...
+    def start_relay(
+        self, tunnel: asyncio.Transport, answer: bytes, *, downward: bytes = b"", tunnel_full: bool = False
+    ) -> None: ...
+
+
+class Forward:
+    __slots__ = (
+        "_handler", "_head", "_origin", "_request", "_request_body", "_request_done", "_response_body",
+        "_response_done", "_retry", "_server", "_target",
+    )  # fmt: skip
+
+    def __init__(self, handler: Client) -> None:
+        self._handler = handler
+        self._server = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_EVENT)
+        self._origin: Origin | None = None
+        self._head: RequestHead
+        self._target: Target
+        self._request: h11.Request
+        self._request_body: Body
+        self._response_body: Body | None = None  # there once the final response's head is through
+        self._request_done = self._response_done = True
+        self._retry = False
+
+    # -- what the handler says --
+
+    def begin(self, head: RequestHead, raw: bytes, target: Target) -> None:
+        """A request whose head is checked.  Raises HeadError."""
+        fields = self._request_fields(head, target)
+        if fields is None:
+            self._handler.farewell(answer(200 if head.method == b"OPTIONS" else 405, "this proxy answers itself"))
+            return
+        try:
+            self._server.receive_data(raw)
+            self._server.next_event()
+            self._request = h11.Request(method=head.method, target=target.path, headers=fields)
+        except h11.ProtocolError:
+            raise HeadError(400, "not a valid HTTP/1.1 request") from None
+        self._head, self._target = head, target
+        self._request_body = Body(head.framing)
+        self._response_body = None
+        self._request_done = self._response_done = False
+        origin = self._origin
+        if origin is not None and origin.key == (target.host, target.port) and not origin.transport.is_closing():
+            self._retry = head.method in RETRIED and not head.framing
+            self._send_request(origin)
+        else:
+            self._dial()
+
+    def client_data(self) -> None:
+        """More has come into `handler.held`."""
+        if self._origin is not None and not self._request_done:
+            self._pump_request(self._origin)
+
+    def client_ended(self) -> None:
+        """No more will come: fatal inside a request, but one that is complete is still answered."""
+        if not self._request_done and self._origin is not None and not self._response_done:
+            self._handler.abort()
+
+    def client_full(self) -> None:
+        if self._origin is not None:
+            self._origin.transport.pause_reading()
+
+    def client_drained(self) -> None:
+        if self._origin is not None and not self._origin.ended:
+            self._origin.transport.resume_reading()
+
+    def close(self) -> None:
+        """The client's connection is over, or goes on without us."""
+        self._drop_origin(cleanly=self._request_done and self._response_done)
+
+    # -- the dial --
+
+    def _dial(self) -> None:
+        self._drop_origin(cleanly=True)
+        self._retry = False
+        self._handler.dial(self._target.host, self._target.port)
+
+    def connected(self, tunnel: asyncio.Transport) -> None:
+        """Raises ConnectionResetError where the connection has gone already."""
+        if tunnel.is_closing():
+            raise ConnectionResetError
+        self._origin = Origin(self, tunnel, (self._target.host, self._target.port))
+        tunnel.set_protocol(self._origin)
+        if not self._handler.full:
+            tunnel.resume_reading()
+        self._send_request(self._origin)
+
+    def _drop_origin(self, *, cleanly: bool) -> None:
+        origin, self._origin = self._origin, None
+        if origin is not None:
+            origin.close(cleanly=cleanly)
+
+    # -- client to origin --
+
+    def _request_fields(self, head: RequestHead, target: Target) -> Fields | None:
+        """The fields to send on, or None where the request ends here (RFC 9110 section 7.6.2, Max-Forwards)."""
+        fields: Fields = [(b"Host", target.authority)]  # RFC 9112 section 3.2.2: whatever the client's Host says
+        left = find(head.fields, b"max-forwards") if head.method in (b"TRACE", b"OPTIONS") else None
+        limited = left is not None and left.isdigit()
+        for name, value in end_to_end(head.fields, request=True):
+            lower = name.lower()
+            if lower == b"max-forwards" and limited:
+                if not value.strip(b"0"):
+                    return None
+                value = b"%d" % (int(value[-9:]) - 1)
+            if lower != b"host":
+                fields.append((name, value))
+        fields.append((b"Via", VIA))
+        upgrade = wants_upgrade(head.fields)
+        if upgrade is not None and head.minor == 1:
+            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
+        return fields
+
+    def _send_request(self, origin: Origin) -> None:
+        origin.transport.write(origin.http.send(self._request) or b"")
+        if self._request_done:  # a second try
+            origin.transport.write(origin.http.send(h11.EndOfMessage()) or b"")
+        else:
+            self._pump_request(origin)
+
+    def _pump_request(self, origin: Origin) -> None:
+        """What there is of the request's body."""
+        out: list[bytes] = []
+        try:
+            taken = self._request_body.take(self._handler.held)
+            if taken:
+                self._server.receive_data(taken)
+            while not self._request_done:
+                event = self._server.next_event()
+                if isinstance(event, h11.EndOfMessage):
+                    self._request_done = True
+                elif not isinstance(event, h11.Data):
+                    break
+                out.append(origin.http.send(event) or b"")
+        except HeadError as error:
+            self._client_at_fault(error)
+            return
+        except h11.ProtocolError:
+            self._client_at_fault(HeadError(400, "not a valid HTTP/1.1 body"))
+            return
+        data = b"".join(out)
+        self._handler.context.counters.bytes_up += len(data)
+        origin.transport.write(data)
+        if origin.full:
+            self._handler.wait()
+        else:
+            self._handler.read_on()
+        if self._request_done:
+            self._finish()
+        elif self._handler.ended:
+            self._handler.abort()
+
+    def origin_drained(self) -> None:
+        self._handler.read_on()
+
+    def _client_at_fault(self, error: HeadError) -> None:
+        self._drop_origin(cleanly=False)
+        if self._response_body is None:
+            self._handler.refuse(error)
+        else:
+            self._handler.abort()
+
+    # -- origin to client --
+
+    def origin_data(self, size: int) -> None:
+        origin, handler = self._origin, self._handler
+        if origin is None:
+            return
+        handler.idle = 0
+        handler.context.counters.bytes_down += size
+        if self._response_done:
+            # Nothing is due: it speaks out of turn, and what it says must not answer the next request.
+            self._drop_origin(cleanly=False)
+            return
+        self._retry = False
+        try:
+            self._pump_response(origin)
+        except HeadError:
+            self._origin_failed(NOT_HTTP)
+        except h11.ProtocolError as error:
+            log.debug("an origin broke HTTP: %s", type(error).__name__)
+            self._origin_failed(NOT_HTTP)
+
+    def origin_ended(self, clean: bool) -> None:
+        """No more comes from the origin; `clean` by a FIN."""
+        origin = self._origin
+        if origin is None:
+            return
+        if self._response_done:
+            self._drop_origin(cleanly=True)
+            if not self._request_done:
+                self._handler.farewell(b"")
+            return
+        if self._retry:
+            self._dial()
+            return
+        try:
+            if clean and self._response_body is not None:
+                origin.http.receive_data(b"")  # the end of a body that lasts until then, or an error
+                self._pump_response(origin)
+        except h11.ProtocolError:
+            pass
+        if not self._response_done:
+            self._origin_failed(INCOMPLETE if clean else TERMINATED)
+
+    def _pump_response(self, origin: Origin) -> None:
+        """Heads, then what there is of the body.  Raises HeadError, h11.ProtocolError."""
+        while self._response_body is None:
+            raw = origin.scanner.take(origin.buffer)
+            if raw is None:
+                return
+            head = parse_response(raw)
+            framing = response_framing(self._head.method, head)
+            origin.http.receive_data(raw)
+            event = origin.http.next_event()
+            if isinstance(event, h11.Response):
+                self._respond(head)
+                self._response_body = Body(framing)
+            elif head.status == 101:
+                self._switch(origin, head)
+                return
+            elif isinstance(event, h11.InformationalResponse) and self._head.minor == 1:
+                self._write(h11.InformationalResponse(
+                    status_code=head.status, headers=end_to_end(head.fields, request=False), reason=head.reason
+                ))  # fmt: skip
+        taken = self._response_body.take(origin.buffer)
+        if taken:
+            origin.http.receive_data(taken)
+        while not self._response_done:
+            event = origin.http.next_event()
+            if isinstance(event, h11.EndOfMessage):
+                self._response_done = True
+                event = self._last_event(event)
+            elif not isinstance(event, h11.Data):
+                return
+            self._write(event)
+        self._finish()
+
+    def _respond(self, head: ResponseHead) -> None:
+        fields = end_to_end(head.fields, request=False)
+        fields.append((b"Via", VIA))
+        self._write(h11.Response(status_code=head.status, headers=fields, reason=head.reason))
+
+    def _last_event(self, event: h11.EndOfMessage) -> h11.EndOfMessage:
+        """Trailers go on only where the client's framing has a place for them (RFC 9110 section 6.5.1)."""
+        return h11.EndOfMessage() if self._head.minor == 0 else event
+
+    def _write(self, event: h11.Event) -> None:
+        self._handler.transport.write(self._server.send(event) or b"")
+
+    def _switch(self, origin: Origin, head: ResponseHead) -> None:
+        """101: from here on it is not HTTP (RFC 9110 section 7.8).  Raises HeadError, h11.ProtocolError."""
+        if not self._request_done or self._server.their_state is not MIGHT_SWITCH_PROTOCOL:
+            raise HeadError(502, "101 unasked")
+        fields = end_to_end(head.fields, request=False)
+        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", find(head.fields, b"upgrade") or b"")]
+        said = self._server.send(h11.InformationalResponse(status_code=101, headers=fields, reason=head.reason))
+        self._response_done = True
+        origin.owner = self._origin = None
+        try:
+            self._handler.start_relay(
+                origin.transport, said or b"", downward=bytes(origin.buffer), tunnel_full=origin.full
+            )
+        except ConnectionResetError:
+            reset(self._handler.transport)
+
+    def _origin_failed(self, reply: Reply) -> None:
+        handler = self._handler
+        handler.context.counters.refuse(reply.token)
+        self._drop_origin(cleanly=False)
+        if self._response_body is None:
+            handler.rejected(reply)
+        else:
+            reset(handler.transport)  # a body cut short must not look like one that has ended
+
+    # -- the end of an exchange --
+
+    def _finish(self) -> None:
+        """Both messages are through: keep what can be kept."""
+        if not (self._request_done and self._response_done):
+            return
+        origin, server, handler = self._origin, self._server, self._handler
+        if origin is not None:
+            states = (origin.http.our_state, origin.http.their_state)
+            if states == (h11.DONE, h11.DONE) and not origin.ended and not origin.buffer:
+                origin.http.start_next_cycle()
+            else:
+                self._drop_origin(cleanly=True)
+        if (server.our_state, server.their_state) == (h11.DONE, h11.DONE) and not handler.ended:
+            server.start_next_cycle()
+            handler.next_request()
+        else:
+            handler.farewell(b"")

@@ -1,0 +1,123 @@
+"""Bodies, cut off a stream by their framing and checked on the raw bytes (RFC 9112 sections 6 and 7).
+
+`Body.take(buffer)` moves what belongs to the body from the buffer's front and leaves the rest alone: what follows is
+the next message's, or, after an upgrade, no message at all.  What it gives is safe to hand to h11, which reads chunk
+sizes of any length and leaves their extensions and the trailers' names unchecked.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+
+from proxy.http.head import CHUNKED, STRAY, UNTIL_CLOSE, HeadError, parse_fields
+
+MAX_CHUNK_LINE = 256
+MAX_TRAILERS = 8 << 10
+# Up to 15 digits: less than 2^60.  The extension (RFC 9112 section 7.1.1) is let through and not looked into.
+CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+# RFC 9110 section 6.5.1: fields that change how the message is read have no place after its body
+NOT_IN_TRAILERS = frozenset(
+    b"content-length transfer-encoding host trailer connection te upgrade expect authorization proxy-authorization "
+    b"content-encoding content-type content-range set-cookie".split()
+)
+
+
+class State(enum.Enum):
+    SIZE = enum.auto()
+    DATA = enum.auto()
+    DATA_END = enum.auto()
+    TRAILERS = enum.auto()
+    DONE = enum.auto()
+
+
+class Body:
+    """One body.  `framing` as in head.py."""
+
+    __slots__ = ("_chunked", "_endless", "_left", "_state")
+
+    def __init__(self, framing: int) -> None:
+        self._chunked = framing == CHUNKED
+        self._endless = framing == UNTIL_CLOSE
+        self._left = max(framing, 0)
+        self._state = State.SIZE if self._chunked else State.DATA if framing else State.DONE
+
+    @property
+    def done(self) -> bool:
+        return self._state is State.DONE
+
+    def take(self, buffer: bytearray) -> bytes:
+        """What is this body's and checked, off the buffer's front.  Raises HeadError."""
+        if self._endless:
+            end = len(buffer)
+        elif self._chunked:
+            end = self._chunks(buffer)
+        else:
+            end = min(self._left, len(buffer))
+            self._left -= end
+            if self._left == 0:
+                self._state = State.DONE
+        taken = bytes(buffer[:end])
+        del buffer[:end]
+        return taken
+
+    def _chunks(self, buffer: bytearray) -> int:
+        """Step through chunks; where the last complete piece ends."""
+        at = 0
+        while True:
+            step = self._step(buffer, at)
+            if step is None or self._state is State.DONE:
+                return at if step is None else step
+            at = step
+
+    def _step(self, buffer: bytearray, at: int) -> int | None:
+        """One piece of a chunk; None where more bytes are needed."""
+        state = self._state
+        if state is State.DATA:
+            size = min(self._left, len(buffer) - at)
+            self._left -= size
+            if self._left == 0:
+                self._state = State.DATA_END
+            return at + size if size else None
+        if state is State.DATA_END:
+            if buffer[at : at + 2] == b"\r\n":
+                self._state = State.SIZE
+                return at + 2
+            if len(buffer) - at >= 2 or not b"\r".startswith(buffer[at:]):
+                raise HeadError(400, "garbage after a chunk")
+            return None
+        if state is State.SIZE:
+            return self._size(buffer, at)
+        return self._trailers(buffer, at) if state is State.TRAILERS else None
+
+    def _size(self, buffer: bytearray, at: int) -> int | None:
+        end = buffer.find(b"\n", at, at + MAX_CHUNK_LINE)
+        if end < 0:
+            if len(buffer) - at >= MAX_CHUNK_LINE:
+                raise HeadError(400, "a chunk's line is too long")
+            return None
+        match = CHUNK_LINE.fullmatch(buffer, at, end - 1) if buffer[end - 1 : end] == b"\r" and end > at else None
+        if match is None:
+            raise HeadError(400, "a malformed chunk size")
+        self._left = int(match[1], 16)
+        self._state = State.DATA if self._left else State.TRAILERS
+        return end + 1
+
+    def _trailers(self, buffer: bytearray, at: int) -> int | None:
+        """The trailer section, whole or not at all."""
+        if buffer[at : at + 2] == b"\r\n":
+            self._state = State.DONE
+            return at + 2
+        found = buffer.find(b"\r\n\r\n", at, at + MAX_TRAILERS)
+        end = found + 4 if found >= 0 else min(len(buffer), at + MAX_TRAILERS)
+        if STRAY.search(buffer, at, end):
+            raise HeadError(400, "a bare CR, bare LF or NUL")
+        if found < 0:
+            if len(buffer) - at >= MAX_TRAILERS:
+                raise HeadError(431, "the trailers are larger than 8 KiB")
+            return None
+        for name, _ in parse_fields(bytes(buffer[at : end - 2])):
+            if name.lower() in NOT_IN_TRAILERS:
+                raise HeadError(400, "a field that has no place in trailers")
+        self._state = State.DONE
+        return end

@@ -1,0 +1,158 @@
+"""An HTTP client's connection: one head after the other; CONNECT becomes a relay, the rest is forwarded.
+
+The stages of a request: `data_received` -> `_next_head` (raw checks) -> `_authorised` -> `_connect`, or `_forward`
+(forward.py, imported with h11 when the first such request comes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from proxy.auth import Credentials
+from proxy.connect import Handler
+from proxy.http.answer import ESTABLISHED, answer, challenge, refusal
+from proxy.http.head import HeadError, HeadScanner, RequestHead, parse_request
+from proxy.http.target import find, parse_absolute, parse_connect
+from proxy.replies import Reply
+from proxy.session import Context
+
+if TYPE_CHECKING:
+    from proxy.http.forward import Forward
+
+
+class HttpHandler(Handler):
+    """`_scanner` is there while a head is read; `_forward` from the first forwarded request on."""
+
+    __slots__ = ("_credentials", "_forward", "_kept_alive", "_scanner")
+
+    def __init__(self, context: Context, credentials: Credentials | None, transport: asyncio.Transport) -> None:
+        super().__init__(context, transport)
+        self._credentials = credentials
+        self._scanner: HeadScanner | None = HeadScanner()
+        self._forward: Forward | None = None
+        self._kept_alive = False  # between two requests, with nothing read of the next
+        context.deadlines.start(self, context.limits.head_timeout)
+
+    # -- asyncio.Protocol --
+
+    def data_received(self, data: bytes) -> None:
+        self.idle = 0
+        if self._scanner is not None:
+            self.held += data
+            if self._kept_alive:
+                self._kept_alive = False
+                self.context.deadlines.start(self, self.context.limits.head_timeout)
+            self._next_head(self._scanner)
+            return
+        self.hold(data)
+        if self._forward is not None:
+            self._forward.client_data()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        if self._scanner is not None:
+            self.transport.close()
+        elif self._forward is not None:
+            self._forward.client_ended()
+        return True
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self._forward is not None:
+            self._forward.client_full()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self._forward is not None:
+            self._forward.client_drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._drop_forward()
+
+    # -- the dialogue --
+
+    def _next_head(self, scanner: HeadScanner) -> None:
+        try:
+            raw = scanner.take(self.held)
+            if raw is None:
+                return
+            head = parse_request(raw)
+            self._scanner = None
+            self.finish_handshake()
+            if self._credentials is not None and not self._credentials.check_basic(
+                find(head.fields, b"proxy-authorization")
+            ):
+                self.context.counters.refuse("wrong-credentials")
+                self.farewell(challenge())
+            elif head.method == b"CONNECT":
+                self._connect(head)
+            else:
+                self._begin_forward(head, raw)
+        except HeadError as error:
+            self.refuse(error)
+
+    def _connect(self, head: RequestHead) -> None:
+        if head.framing:  # RFC 9110 section 9.3.6: what follows the head belongs to the tunnel, not to a body
+            raise HeadError(400, "CONNECT has no body")
+        host, port = parse_connect(head.target)
+        self.context.counters.http_connect += 1
+        self._drop_forward()
+        self.hold(b"")
+        self.dial(host, port)
+
+    def _begin_forward(self, head: RequestHead, raw: bytes) -> None:
+        target = parse_absolute(head.method, head.target)
+        self.context.counters.http_forward += 1
+        if self._forward is None:
+            from proxy.http.forward import Forward
+
+            self._forward = Forward(self)
+        self._forward.begin(head, raw, target)
+
+    def next_request(self) -> None:
+        """The exchange is complete: on to the next head, of which some may be there already."""
+        self._scanner = HeadScanner()
+        self.read_on()
+        if self.held:
+            self.context.deadlines.start(self, self.context.limits.head_timeout)
+            self._next_head(self._scanner)
+        else:
+            self._kept_alive = True
+            self.context.deadlines.start(self, self.context.limits.keepalive_timeout)
+
+    def accepted(self, tunnel: asyncio.Transport) -> None:
+        if self._forward is not None:
+            self._forward.connected(tunnel)
+        else:
+            self.start_relay(tunnel, ESTABLISHED)
+
+    def rejected(self, reply: Reply) -> None:
+        self.farewell(refusal(reply))
+
+    def refuse(self, error: HeadError) -> None:
+        """The client's message is at fault."""
+        self.context.counters.refuse(f"http-{error.status}")
+        self.farewell(answer(error.status, error.reason))
+
+    def farewell(self, words: bytes) -> None:
+        self._scanner = None
+        self._drop_forward()
+        super().farewell(words)
+
+    def expired(self) -> None:
+        if self._kept_alive:
+            self.transport.close()
+        else:
+            self.refuse(HeadError(408, "the head did not come in time"))
+
+    def _drop_forward(self) -> None:
+        forward, self._forward = self._forward, None
+        if forward is not None:
+            forward.close()
+
+
+def open_http(context: Context, credentials: Credentials | None, transport: asyncio.Transport, data: bytes) -> None:
+    """Take over a fresh connection whose first bytes these are."""
+    HttpHandler(context, credentials, transport).data_received(data)

@@ -1,0 +1,168 @@
+"""Heads of HTTP/1.1 messages, checked on the raw bytes before h11 sees them (RFC 9112).
+
+A proxy and the server behind it must read a message alike, so what could be read in two ways is refused here,
+requests and responses with one set of rules: bare CR and LF, folded lines, odd names, two framings, lengths that are
+not plain decimal numbers, heads beyond all measure.  The stages: `HeadScanner` (where the head ends, within limits)
+-> `parse_request` or `parse_response` (lines, fields) -> `body_framing` (what follows the head).
+
+Whatever is wrong is a `HeadError`, which carries a status and a constant sentence, never bytes of the message.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+MAX_HEAD = 64 << 10
+MAX_FIELDS = 100
+
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
+REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
+FIELD = re.compile(rb"(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+STRAY = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")  # bare LF, bare CR (the last byte may yet get its LF), NUL
+LENGTH = re.compile(rb"[0-9]{1,19}")  # beyond 19 digits somebody's 64 bits overflow
+
+CHUNKED, UNTIL_CLOSE = -1, -2  # framings that are no length
+
+Fields = list[tuple[bytes, bytes]]
+
+
+class HeadError(Exception):
+    """A message that is refused."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class RequestHead(NamedTuple):
+    method: bytes
+    target: bytes
+    minor: int  # of HTTP/1.x
+    fields: Fields  # names as they came
+    framing: int  # a length, or CHUNKED
+
+
+class ResponseHead(NamedTuple):
+    status: int
+    reason: bytes
+    minor: int
+    fields: Fields
+
+
+class HeadScanner:
+    """Finds the end of a head at a buffer's front.  Each byte is looked at once, however they come."""
+
+    __slots__ = ("_scanned",)
+
+    def __init__(self) -> None:
+        self._scanned = 0
+
+    def take(self, data: bytearray) -> bytes | None:
+        """The head with its empty line, off the buffer, or None while it is incomplete.  Raises HeadError."""
+        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: robust to a line too many
+            del data[:2]
+            self._scanned = 0
+        found = data.find(b"\r\n\r\n", max(0, self._scanned - 3), MAX_HEAD)
+        end = found + 4 if found >= 0 else min(len(data), MAX_HEAD)
+        # The order of these two is that of the bytes, so that the answer is the same however they came.
+        if STRAY.search(data, max(0, self._scanned - 1), end):
+            raise HeadError(400, "a bare CR, bare LF or NUL")
+        if found < 0:
+            if len(data) >= MAX_HEAD:
+                raise HeadError(431, "the head is larger than 64 KiB")
+            self._scanned = len(data)
+            return None
+        head = bytes(data[:end])
+        del data[:end]
+        self._scanned = 0
+        return head
+
+
+def parse_request(head: bytes) -> RequestHead:
+    """A complete request head.  Raises HeadError."""
+    line, _, rest = head.partition(b"\r\n")
+    match = REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise HeadError(400, "not an HTTP/1.1 request line")
+    method, target, major, minor = match.groups()
+    if major != b"1" or minor not in b"01":
+        raise HeadError(505, "this proxy speaks HTTP/1.1")
+    fields = parse_fields(rest[:-2])
+    hosts = [value for name, value in fields if name.lower() == b"host"]
+    # RFC 9112 section 3.2: none in a 1.1 request, more than one, or an invalid one
+    if len(hosts) > 1 or (not hosts and minor == b"1"):
+        raise HeadError(400, "exactly one Host field is needed")
+    if hosts and HOST.fullmatch(hosts[0]) is None:
+        raise HeadError(400, "an invalid Host field")
+    framing = body_framing(fields, int(minor))
+    return RequestHead(method, target, int(minor), fields, 0 if framing == UNTIL_CLOSE else framing)
+
+
+def parse_response(head: bytes) -> ResponseHead:
+    """A complete response head.  Raises HeadError; its status is then of no meaning."""
+    line, _, rest = head.partition(b"\r\n")
+    match = STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise HeadError(502, "not an HTTP/1.1 status line")
+    major, minor, status, reason = match.groups()
+    if major != b"1" or minor not in b"01":
+        raise HeadError(502, "not an HTTP/1.1 response")
+    return ResponseHead(int(status), reason or b"", int(minor), parse_fields(rest[:-2]))
+
+
+def response_framing(method: bytes, head: ResponseHead) -> int:
+    """How a response's body ends (RFC 9112 section 6.3).  Raises HeadError."""
+    framing = body_framing(head.fields, head.minor)
+    if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
+        return 0
+    return framing
+
+
+def parse_fields(block: bytes) -> Fields:
+    """Field lines, each with its CRLF.  Raises HeadError."""
+    if not block:
+        return []
+    lines = block[:-2].split(b"\r\n")
+    if len(lines) > MAX_FIELDS:
+        raise HeadError(431, "more than 100 fields")
+    fields: Fields = []
+    for line in lines:
+        # By its shape it refuses `Name :`, an empty or non-ASCII name, a leading space (obs-fold, RFC 9112 section 5.2)
+        match = FIELD.fullmatch(line)
+        if match is None:
+            raise HeadError(400, "a malformed field")
+        fields.append((match[1], match[2].rstrip(b" \t")))
+    return fields
+
+
+def body_framing(fields: Fields, minor: int) -> int:
+    """A length, CHUNKED, or UNTIL_CLOSE where no field says anything.  Raises HeadError."""
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    coded = False
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"content-length":
+            lengths.append(value)
+        elif lower == b"transfer-encoding":
+            coded = True
+            codings += [part.strip(b" \t").lower() for part in value.split(b",")]
+    if not coded and not lengths:
+        return UNTIL_CLOSE
+    if coded:
+        if lengths:  # RFC 9112 section 6.3, 3: a smuggler's favourite
+            raise HeadError(400, "both Content-Length and Transfer-Encoding")
+        if minor == 0:  # RFC 9112 section 6.1: the framing is faulty
+            raise HeadError(400, "Transfer-Encoding in HTTP/1.0")
+        if codings != [b"chunked"]:
+            doubled = codings.count(b"chunked") > 1 or b"" in codings
+            raise HeadError(400 if doubled else 501, "a transfer coding other than chunked")
+        return CHUNKED
+    # Even equal repetitions are refused, which RFC 9112 section 6.3, 5 leaves to us
+    if len(lengths) > 1 or LENGTH.fullmatch(lengths[0]) is None:
+        raise HeadError(400, "an invalid Content-Length")
+    return int(lengths[0])

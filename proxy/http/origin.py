@@ -1,0 +1,68 @@
+"""The connection to an origin: it buffers, and has h11 as the origin sees us.  What that means is for forward.py."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import h11
+
+from proxy.http.head import MAX_HEAD, HeadScanner
+from proxy.session import reset
+
+MAX_EVENT = MAX_HEAD + 4096  # for h11: the limits are ours
+
+
+class Owner(Protocol):
+    def origin_data(self, size: int) -> None: ...
+    def origin_ended(self, clean: bool) -> None: ...
+    def origin_drained(self) -> None: ...
+
+
+class Origin(asyncio.Protocol):
+    """The connection to an origin.  `owner` is None once nobody is interested in what it still says."""
+
+    __slots__ = ("buffer", "ended", "full", "http", "key", "owner", "scanner", "transport")
+
+    def __init__(self, owner: Owner, transport: asyncio.Transport, key: tuple[str, int]) -> None:
+        self.owner: Owner | None = owner
+        self.transport = transport
+        self.key = key
+        self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_EVENT)
+        self.buffer = bytearray()
+        self.scanner = HeadScanner()
+        self.ended = False
+        self.full = False
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if self.owner is not None:
+            self.owner.origin_data(len(data))
+
+    def eof_received(self) -> bool:
+        self._end(clean=True)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(clean=False)
+
+    def _end(self, *, clean: bool) -> None:
+        if not self.ended:
+            self.ended = True
+            if self.owner is not None:
+                self.owner.origin_ended(clean)
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self.owner is not None:
+            self.owner.origin_drained()
+
+    def close(self, *, cleanly: bool) -> None:
+        self.owner = None
+        if cleanly:
+            self.transport.close()
+        else:
+            reset(self.transport)

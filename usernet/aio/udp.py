@@ -33,11 +33,9 @@ MAX_SLOTS: Final = 64
 MAX_MESSAGES: Final = 1024
 
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
-_TRUNCATED: Final = socket.MSG_TRUNC | socket.MSG_CTRUNC
+_TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # its & costs 1 us as long as it is an enum
 # The way out cannot segment: no checksum offload; a device that changed later; a path with a smaller MTU.
 _NO_GSO: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP})
-
-_Message = tuple[int, int, int, Address]  # offset in the arena, size, size of its datagrams (or more), source
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,20 +127,24 @@ class UdpLink:
 
     def receive(self) -> list[DatagramBurst]:
         """Drain what has arrived, bounded by the arena.  Buffers live until the next call."""
-        messages: list[_Message] = []
+        bursts: list[DatagramBurst] = []
         at = 0
         told = [entry for entry in self._sockets if entry.readable]
         for entry in told or self._sockets:
-            at = self._drain(entry, at, messages)
+            at = self._drain(entry, at, bursts)
         self._sockets.reverse()  # a family that fills the arena must not keep the other one waiting
-        return self._group(messages) if messages else []
+        for burst in bursts:
+            self._received_datagrams += len(burst.lengths)
+            self._received_bytes += sum(burst.lengths)
+        return bursts
 
-    def _drain(self, entry: _Socket, at: int, messages: list[_Message]) -> int:
+    def _drain(self, entry: _Socket, at: int, bursts: list[DatagramBurst]) -> int:
         """Read one socket until it is empty or the arena full, whose first free byte is `at` before and after."""
         arena, recvmsg_into = self._arena, entry.sock.recvmsg_into
-        for _ in range(MAX_MESSAGES):  # what takes no room of the arena is bounded, too
-            if at + ROOM > ARENA_BYTES:
-                break
+        source: Address | None = None  # of the slots being filled
+        lengths: list[int] = []
+        messages = 0
+        while at <= ARENA_BYTES - ROOM and messages < MAX_MESSAGES:  # not everything takes room of the arena
             try:
                 size, ancillary, flags, address = recvmsg_into([arena[at : at + ROOM]], _ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
@@ -153,40 +155,40 @@ class UdpLink:
                 if error.errno not in ASYNCHRONOUS:
                     entry.readable = False
                     break
+                messages += 1
                 continue
-            if flags & _TRUNCATED or size == 0:
-                self._drops.count("truncated" if size else "empty")
+            messages += 1
+            if ancillary or flags & _TRUNCATED or not 0 < size <= SLOT:
+                room = self._take_whole(at, size, ancillary, flags, address, bursts)
+                if room:
+                    at, source = at + room, None
                 continue
-            segment = segment_size(ancillary) if ancillary else size
-            messages.append((at, size, segment, address))
-            at += SLOT if segment >= size <= SLOT else -(-size // 64) * 64  # keeps to cache lines
+            if address != source or len(lengths) == MAX_SLOTS:
+                source, lengths = address, []
+                bursts.append(DatagramBurst(address, arena[at : at + SLOT * MAX_SLOTS], SLOT, lengths))
+            lengths.append(size)
+            at += SLOT
+        self._received_messages += messages
         return at
 
-    def _group(self, messages: list[_Message]) -> list[DatagramBurst]:
-        """Messages that GRO merged are bursts; those of one datagram in slots next to each other are one together."""
-        bursts: list[DatagramBurst] = []
-        datagrams = received = 0
-        source: Address | None = None
-        lengths: list[int] = []
-        for at, size, segment, address in messages:
-            received += size
-            datagrams += 1
-            if segment >= size <= SLOT:
-                if address == source and len(lengths) < MAX_SLOTS:
-                    lengths.append(size)
-                    continue
-                lengths, source = [size], address
-                bursts.append(DatagramBurst(address, self._arena[at : at + SLOT * MAX_SLOTS], SLOT, lengths))
-                continue
-            source = None
-            whole, rest = divmod(size, segment)
-            sizes = [segment] * whole + ([rest] if rest else [])
-            datagrams += len(sizes) - 1
-            bursts.append(DatagramBurst(address, self._arena[at : at + size], segment, sizes))
-        self._received_datagrams += datagrams
-        self._received_bytes += received
-        self._received_messages += len(messages)
-        return bursts
+    def _take_whole(
+        self,
+        at: int,
+        size: int,
+        ancillary: list[tuple[int, int, bytes]],
+        flags: int,
+        address: Address,
+        bursts: list[DatagramBurst],
+    ) -> int:
+        """A message that is a burst of its own, merged or large; or nothing of use.  Gives the room it took."""
+        if flags & _TRUNCATED or size == 0:
+            self._drops.count("truncated" if size else "empty")
+            return 0
+        segment = min(segment_size(ancillary), size)
+        whole, rest = divmod(size, segment)
+        lengths = [segment] * whole + ([rest] if rest else [])
+        bursts.append(DatagramBurst(address, self._arena[at : at + size], segment, lengths))
+        return -(-size // 64) * 64  # keeps to cache lines
 
     # --- sending ---
 

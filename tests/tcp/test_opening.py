@@ -47,8 +47,9 @@ def test_simultaneous_open() -> None:
     peer.delivers(Peer.syn(SYN))
     assert peer.is_in(State.SYN_RECEIVED)
     assert peer.hears() == ["0:1 SA"]
-    peer.delivers(Peer.syn(SYN | ACK, ack=Peer.isn + 1))
+    peer.delivers(Peer.syn(SYN | ACK, ack=Peer.isn + 1, window_scale=7)._replace(window=700))
     assert peer.is_in(State.ESTABLISHED)
+    assert peer.connection.sender.window == 700  # that of a SYN is not scaled
     assert peer.hears() == []
 
 

@@ -365,6 +365,19 @@ def test_new_reno_without_sack() -> None:
     assert peer.connection.recovery is None
 
 
+def test_without_sack_no_more_is_resent_than_was_sent() -> None:
+    peer = sender(cwnd=4 * MSS + 100, sack_permitted=False)
+    peer.connection.write(bytes(3 * MSS + 100))
+    peer.hears()
+    peer.connection.write(bytes(10 * MSS))
+    for _ in range(3):
+        peer.sends("2:1 A")
+    peer.hears()
+    end = peer.connection.sender.nxt - peer.isn
+    peer.sends(f"2:{end - 50} A")
+    assert all(seq >= end or seq + size <= end for seq, size in ranges(peer.hears()))
+
+
 def test_limited_transmit() -> None:
     """RFC 3042: the first two duplicates let new data go, so that the third can come."""
     peer = sender(cwnd=2 * MSS, sack_permitted=False)

@@ -230,7 +230,7 @@ def _ack_arrives(tcb: ControlBlock, segment: TcpSegment, seq: int, *, bare: bool
     sender = tcb.sender
     una, nxt = sender.una, sender.nxt
     ack = unwrap(segment.ack, una)
-    window = segment.window << sender.scale
+    window = segment.window if segment.flags & SYN else segment.window << sender.scale  # RFC 7323 2.2
     if tcb.state is SYN_RECEIVED:
         if not una < ack <= nxt:
             tcb.drops.count("tcp-ack")
@@ -303,7 +303,7 @@ def _new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now
         if phase is not Phase.FAST:
             tcb.congestion.on_ack(ack - una, nxt - una)
         elif recovery.phase is Phase.FAST and not tcb.sack:
-            recovery.partial_ack(ack, ack - una, sender.mss)
+            recovery.partial_ack(ack, nxt, ack - una, sender.mss)
     tcb.retransmit_at = NEVER if ack >= nxt else now + rtt.timeout()  # RFC 6298 5.2, 5.3
     if sender.fin and ack > sender.end:
         tcb.set_state(Event.FIN_ACKED, now)
@@ -316,7 +316,7 @@ def _detect_loss(tcb: ControlBlock, recovery: Recovery) -> None:
     is_lost = recovery.detect(una, sender.mss)
     if recovery.phase is Phase.OPEN:
         if recovery.duplicates >= DUPLICATE_THRESHOLD:
-            recovery.lost_below = una + sender.mss
+            recovery.lose_first(una, nxt, sender.mss)
             is_lost = True
         if is_lost:
             tcb.congestion.on_loss(nxt - una)

@@ -89,12 +89,16 @@ class Recovery:
             self.duplicates = 0
             self.forced = False
 
-    def partial_ack(self, una: int, acked: int, mss: int) -> None:
+    def partial_ack(self, una: int, nxt: int, acked: int, mss: int) -> None:
         """Without SACK, during fast recovery: the next segment is lost too (RFC 6582 3.2 step 5)."""
         self.duplicates = max(0, self.duplicates - acked // mss + 1)
-        self.lost_below = max(self.lost_below, una + mss)
+        self.lose_first(una, nxt, mss)
         self.resent_to = una
         self.forced = True
+
+    def lose_first(self, una: int, nxt: int, mss: int) -> None:
+        """One segment is lost, as far as anything was sent there."""
+        self.lost_below = max(self.lost_below, min(una + mss, nxt))
 
     def is_idle(self, una: int) -> bool:
         """Whether the object has nothing left to remember."""

@@ -1,0 +1,194 @@
+"""What is ours alone in a stream transport; what it shares with asyncio's is in tests/conformance."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from tests.support.networks import RIGHT, RIGHT6, Pair, memory_pair
+from usernet.aio.memory import Impairment
+from usernet.aio.transports import StreamTransport
+
+
+class Recorder(asyncio.Protocol):
+    transport: StreamTransport
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.received = bytearray()
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        self.got: asyncio.Event = asyncio.Event()
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.calls.append("data")
+        self.received += data
+        self.got.set()
+
+    def eof_received(self) -> None:
+        self.calls.append("eof")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.calls.append("lost")
+        self.lost.set_result(exc)
+
+
+async def connected(pair: Pair, host: str = RIGHT) -> tuple[Recorder, Recorder]:
+    accepted: asyncio.Future[Recorder] = asyncio.get_running_loop().create_future()
+
+    def factory() -> Recorder:
+        protocol = Recorder()
+        accepted.set_result(protocol)
+        return protocol
+
+    server = await pair.right.create_server(factory, None, 0)
+    _, client = await pair.left.create_connection(Recorder, host, server.port)
+    return client, await accepted
+
+
+async def test_it_is_small() -> None:
+    async with memory_pair() as pair:
+        client, _ = await connected(pair)
+        assert sys.getsizeof(client.transport) <= 600
+        assert not hasattr(client.transport, "__dict__")
+
+
+async def test_names_of_ipv6() -> None:
+    async with memory_pair() as pair:
+        client, server = await connected(pair, RIGHT6)
+        assert len(client.transport.get_extra_info("peername")) == 4
+        assert client.transport.get_extra_info("peername") == server.transport.get_extra_info("sockname")
+        assert repr(client.transport).startswith("<StreamTransport open fd07::1:")
+
+
+async def test_tcp_info() -> None:
+    async with memory_pair() as pair:
+        client, server = await connected(pair)
+        client.transport.write(bytes(5000))
+        await server.got.wait()
+        assert client.transport.get_extra_info("tcp_info").mss == 1420 - 40 - 12
+        assert server.transport.get_extra_info("tcp_info").unsent_bytes == 0
+
+
+async def test_data_before_a_reset_is_delivered() -> None:
+    """A kernel may throw it away; we need not."""
+    async with memory_pair() as pair:
+        client, server = await connected(pair)
+        server.transport.write(b"the reason")
+        server.transport.abort()  # in the same turn: the data has not even left
+        error = await client.lost
+        assert isinstance(error, ConnectionResetError)
+        client, server = await connected(pair)
+        client.transport.pause_reading()
+        server.transport.write(b"the reason")
+        await server.transport._loop.create_task(until_sent(server.transport))
+        server.transport.abort()
+        await pair.left.ping(RIGHT)
+        assert not client.lost.done(), "what was received may still be read"
+        client.transport.resume_reading()
+        assert isinstance(await client.lost, ConnectionResetError)
+        assert bytes(client.received) == b"the reason"
+
+
+async def until_sent(transport: StreamTransport) -> None:
+    async with asyncio.timeout(10):
+        while transport.get_write_buffer_size():
+            await asyncio.sleep(0)
+
+
+async def test_writing_to_a_connection_that_died_while_reading_was_paused() -> None:
+    async with memory_pair() as pair:
+        client, server = await connected(pair)
+        client.transport.pause_reading()
+        server.transport.write(b"unread")
+        await until_sent(server.transport)
+        server.transport.abort()
+        await pair.left.ping(RIGHT)
+        assert not client.transport.is_closing()
+        client.transport.write(b"anything")
+        assert isinstance(await client.lost, ConnectionResetError)
+
+
+async def test_unread_data_at_close_is_a_reset() -> None:
+    """RFC 2525 2.17: the peer learns that not all it said was heard."""
+    async with memory_pair() as pair:
+        client, server = await connected(pair)
+        server.transport.pause_reading()
+        client.transport.write(b"unheard")
+        await until_sent(client.transport)
+        await pair.left.ping(RIGHT)
+        server.transport.close()
+        assert isinstance(await client.lost, ConnectionResetError)
+
+
+async def test_writelines_copies_nothing_that_is_bytes() -> None:
+    async with memory_pair() as pair:
+        client, server = await connected(pair)
+        data = os.urandom(100_000)
+        before = sys.getrefcount(data)
+        client.transport.write(data)
+        assert sys.getrefcount(data) == before + 1
+        while len(server.received) < len(data):
+            server.got.clear()
+            await server.got.wait()
+        assert bytes(server.received) == data
+
+
+async def test_tls_over_it() -> None:
+    """asyncio's start_tls takes our transports (uvloop's takes only its own)."""
+    loop = asyncio.get_running_loop()
+    if type(loop).__module__ == "uvloop":
+        with pytest.raises(TypeError):
+            await try_tls(loop)
+    else:
+        with pytest.raises(OSError, match=r"SSL|TLS|reset|closed|EOF"):
+            await try_tls(loop)
+
+
+async def try_tls(loop: asyncio.AbstractEventLoop) -> None:
+    """The other end does not speak TLS, which is enough to see our bytes on their way."""
+    import ssl
+
+    async with memory_pair() as pair:
+        client, server = await connected(pair)
+        context = ssl.create_default_context()
+        handshake = asyncio.ensure_future(
+            loop.start_tls(client.transport, client, context, server_hostname="www.example.test")
+        )
+        waiting = asyncio.ensure_future(server.got.wait())
+        await asyncio.wait([handshake, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not handshake.done():
+            assert server.received[:2] == b"\x16\x03", "a client hello"
+            server.transport.abort()
+        await handshake
+
+
+@pytest.mark.parametrize(
+    "impairment",
+    [
+        Impairment(loss=0.01, delay=0.002),
+        Impairment(duplicate=0.05, delay=0.001),
+        Impairment(reorder=0.02, reorder_delay=0.003, delay=0.001),
+        Impairment(loss=0.02, duplicate=0.02, reorder=0.05, reorder_delay=0.002, delay=0.001, jitter=0.001),
+    ],
+    ids=["loss", "duplicates", "reordering", "all of it"],
+)
+async def test_a_bad_path_changes_nothing_but_the_time(impairment: Impairment) -> None:
+    async with memory_pair(impairment, seed=11) as pair:
+        client, server = await connected(pair)
+        there, back = os.urandom(1 << 16) * 16, os.urandom(1 << 16) * 16
+        client.transport.write(there)
+        server.transport.write(back)
+        async with asyncio.timeout(40):
+            while len(server.received) < len(there) or len(client.received) < len(back):
+                await asyncio.sleep(0.005)
+        assert hashlib.sha256(server.received).digest() == hashlib.sha256(there).digest()
+        assert hashlib.sha256(client.received).digest() == hashlib.sha256(back).digest()

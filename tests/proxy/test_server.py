@@ -1,0 +1,250 @@
+"""Listeners, limits, the mux, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from proxy.auth import Credentials
+from proxy.policy import Policy
+from proxy.server import OpenListener, Proxy, _bind
+from proxy.session import Limits
+from tests.proxy.support import LOCAL, Bench, LoopNet, bench, echo, serving, until
+from tests.proxy.test_socks_handler import HELLO, LOGIN, answer, request
+
+
+@pytest.mark.parametrize("first", [0, 4, 0x16, 0x80, 0xFF, 0x20, 0x0D, ord("(")])
+async def test_other_first_bytes_are_closed(first: int) -> None:
+    """Among them SOCKS4 and a TLS hello."""
+    async with bench() as made:
+        client = await made.client()
+        assert await client.exchange(bytes([first])) == b""
+        client = await made.client()
+        assert await client.exchange(bytes([first]) + bytes(500)) == b""
+
+
+async def test_protocols_of_a_listener() -> None:
+    async with bench(protocols=["socks5"]) as made:
+        assert await (await made.client()).exchange(b"GET / HTTP/1.1\r\n\r\n") == b""
+        assert await (await made.client()).exchange(b"\x05\x00") == b"\x05\xff"
+    async with bench(protocols=["http"]) as made:
+        assert await (await made.client()).exchange(b"\x05\x00") == b""
+        assert (await (await made.client()).exchange(b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_silent_client_blocks_nobody_and_is_closed() -> None:
+    async with serving(echo) as port, bench(limits=Limits(sniff_timeout=0.2)) as made:
+        silent = await made.client()
+        client = await made.client()
+        await client.send(HELLO + request("127.0.0.1", port) + b"x")
+        assert (await client.exactly(13))[-1:] == b"x"
+        assert await silent.rest() == b""
+        client.end()
+        assert made.proxy.statistics().refused == {"sniff-timeout": 1}
+
+
+async def test_oldest_handshake_makes_room() -> None:
+    async with serving(echo) as port, bench(limits=Limits(handshakes=3)) as made:
+        silent = [await made.client() for _ in range(5)]
+        await until(lambda: made.proxy.statistics().accepted == 5)
+        assert await silent[0].rest() == b""
+        client = await made.client()
+        await client.send(HELLO + request("127.0.0.1", port))
+        await client.exactly(12)
+        assert made.proxy.statistics().handshakes <= 3
+        client.end()
+
+
+async def test_connection_limit_pauses_accepting() -> None:
+    """The next client waits in the backlog, and is served when another has gone."""
+    async with serving(echo) as port, bench(limits=Limits(connections=2)) as made:
+        clients = [await made.client() for _ in range(3)]
+        for client in clients:
+            await client.send(HELLO + request("127.0.0.1", port))
+        for client in clients[:2]:
+            await client.exactly(12)
+        assert made.proxy.statistics().connections == 2
+        await clients[0].close()
+        await clients[2].exactly(12)
+        assert made.proxy.statistics().accept_pauses >= 1
+        for client in clients[1:]:
+            client.end()
+
+
+async def test_limit_per_client() -> None:
+    async with bench(limits=Limits(connections_per_client=2)) as made:
+        kept = [await made.client() for _ in range(2)]
+        await until(lambda: made.proxy.statistics().connections == 2)
+        assert await (await made.client()).exchange(b"\x05") == b""
+        await kept[0].close()
+        await until(lambda: made.proxy.statistics().connections == 1)
+        assert await (await made.client()).exchange(b"\x05\x00") == b"\x05\xff"
+        assert made.proxy.statistics().refused["client-limit"] == 1
+
+
+async def test_accept_errors_do_not_spin(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Out of descriptors: accepting pauses, and goes on by itself."""
+    caplog.set_level(logging.INFO, "usernet.proxy")
+    calls = 0
+
+    class Exhausted(socket.socket):
+        def accept(self) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls <= 2:
+                raise OSError(errno.EMFILE, "too many open files")
+            return super().accept()
+
+    def exhausted(sock: socket.socket) -> socket.socket:
+        return Exhausted(sock.family, sock.type, sock.proto, sock.detach())
+
+    monkeypatch.setattr("proxy.server._bind", lambda address, port: exhausted(_bind(address, port)))
+    async with bench() as made:
+        client = await made.client()
+        spent, began = time.process_time(), time.monotonic()
+        assert await client.exchange(b"\x05\x00") == b"\x05\xff"
+        assert time.monotonic() - began > 0.4
+        assert time.process_time() - spent < 0.3
+        assert made.proxy.statistics().accept_pauses == 2
+        assert caplog.text.count("EMFILE") == 2
+
+
+async def test_open_listener_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    proxy = Proxy(LoopNet())
+    for host in ("0.0.0.0", "::", ""):
+        with pytest.raises(OpenListener, match="asks for no password"):
+            await proxy.listen(host, 0)
+    listeners = await proxy.listen("0.0.0.0", 0, open_to_all=True)
+    assert "without a password" in caplog.text
+    listeners += await proxy.listen("0.0.0.0", 0, credentials=Credentials("a", "b"))
+    listeners += await proxy.listen("localhost", 0)
+    assert len({listener.port for listener in listeners}) >= 3
+    await proxy.close()
+    proxy = Proxy(LoopNet(), credentials=Credentials("a", "b"))
+    both = await proxy.listen("", 0)
+    assert {listener.address for listener in both} == {"0.0.0.0", "::"}
+    assert len({listener.port for listener in both}) == 1
+    await proxy.close()
+
+
+async def test_port_in_use_is_named(unused_port: int) -> None:
+    proxy = Proxy(LoopNet())
+    with pytest.raises(OSError, match=f"127.0.0.1 port {unused_port}") as caught:
+        await proxy.listen("127.0.0.1", unused_port)
+    assert caught.value.errno == errno.EADDRINUSE
+    await proxy.close()
+
+
+async def test_unknown_protocol() -> None:
+    proxy = Proxy(LoopNet())
+    with pytest.raises(ValueError, match="protocols are"):
+        await proxy.listen("127.0.0.1", 0, protocols=["gopher"])
+    await proxy.close()
+
+
+async def test_own_listener_is_not_reached() -> None:
+    """Not even where its address is allowed: a proxy that dials itself never ends."""
+    async with bench() as made:
+        for _ in range(2):
+            client = await made.client()
+            assert await client.exchange(HELLO + request("127.0.0.1", made.port)) == answer(2)
+
+
+async def test_credentials_of_one_listener() -> None:
+    async with bench() as made:
+        [second] = await made.proxy.listen("127.0.0.1", 0, credentials=Credentials("alice", "pa:ss:w"))
+        assert await (await made.client()).exchange(HELLO + request("0.0.0.0", 80)) == answer(2)
+        assert await (await made.client(port=second.port)).exchange(HELLO) == b"\x05\xff"
+        heard = await (await made.client(port=second.port)).exchange(LOGIN + request("0.0.0.0", 80))
+        assert heard == answer(2, b"\x05\x02\x01\x00")
+
+
+async def test_close_ends_everything() -> None:
+    """Silent, in its dialogue, dialling, relaying, refused, forwarding: all gone, and the port with them."""
+    net = LoopNet()
+    proxy = Proxy(net, policy=Policy(LOCAL))
+    [listener] = await proxy.listen("127.0.0.1", 0)
+    made = Bench(net, proxy, listener.port)
+    async with serving(echo) as port:
+        clients = [await made.client() for _ in range(6)]
+        await clients[1].send(b"\x05")
+        await clients[2].send(HELLO + request("127.0.0.1", port))
+        await clients[2].exactly(12)
+        await clients[3].send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % port)
+        await clients[4].send(b"\x05\x00")
+        await until(lambda: len(net.transports) == 2)
+        net.gate = asyncio.Event()
+        await clients[5].send(HELLO + request("127.0.0.1", port))
+        await until(lambda: len(net.dialled) == 3)
+        began = time.monotonic()
+        await made.close()
+        await proxy.close()
+        assert time.monotonic() - began < 1
+        assert net.cancelled == 1
+        with pytest.raises(OSError, match=r"refused|Connect call failed"):
+            await asyncio.open_connection("127.0.0.1", listener.port)
+
+
+async def test_secrets_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with bench(credentials=Credentials("alice", "pa:ss:w")) as made:
+        made.net.fail = ConnectionRefusedError("insides")
+        await (await made.client()).exchange(LOGIN + request("192.0.2.1", 80))
+        await (await made.client()).exchange(LOGIN.replace(b"pa:ss:w", b"guesses") + request("192.0.2.1", 80))
+        field = b"Proxy-Authorization: Basic YWxpY2U6cGE6c3M6dw==\r\n"
+        await (await made.client()).exchange(b"GET http://192.0.2.1/?token=x HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n")
+        assert "192.0.2.1 port 80: the destination refused the connection" in caplog.text
+        for secret in ("pa:ss", "guesses", "YWxp", "alice", "token", "insides"):
+            assert secret not in caplog.text
+
+
+def test_h11_is_imported_late() -> None:
+    code = "import sys, proxy.server; print([m for m in ('h11', 'http', 'proxy.http.handler') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True)
+    assert done.stdout == "[]\n"
+
+
+FIRST = st.one_of(
+    st.binary(min_size=1, max_size=300),
+    st.binary(max_size=60).map(lambda tail: b"\x05\x01\x00" + tail),
+    st.binary(max_size=60).map(lambda tail: b"\x05\x01\x00\x05\x01\x00\x03" + tail),
+    st.binary(max_size=60).map(lambda tail: b"\x05\x01\x02\x01" + tail),
+    st.binary(max_size=60).map(lambda tail: b"CONNECT " + tail + b" HTTP/1.1\r\nHost: x\r\n\r\n"),
+    st.binary(max_size=60).map(lambda tail: b"GET http://" + tail + b"/ HTTP/1.1\r\nHost: x\r\n\r\n"),
+    st.binary(max_size=60).map(lambda tail: b"GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n" + tail + b"\r\n\r\n"),
+    st.binary(max_size=60).map(
+        lambda tail: b"POST http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + tail
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.tuples(FIRST, st.integers(0, 400)), min_size=5, max_size=5), st.booleans())
+def test_any_first_bytes(clients: list[tuple[bytes, int]], login: bool) -> None:
+    """Always an answer or a close, never an exception, and the next client is served."""
+
+    async def run() -> None:
+        reports: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
+        async with bench(credentials=Credentials("a", "b") if login else None) as made:
+            made.net.fail = ConnectionRefusedError()
+            for data, cut in clients:
+                client = await made.client()
+                await client.send(data, cuts=[cut] if 0 < cut < len(data) else [])
+                client.end()
+                await client.rest()
+            client = await made.client()
+            assert await client.exchange(b"\x05\x00") == b"\x05\xff"
+        assert reports == []
+
+    asyncio.run(run())

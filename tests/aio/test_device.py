@@ -272,6 +272,31 @@ async def test_handshakes_do_not_hold_data_up(monkeypatch: pytest.MonkeyPatch) -
     bench.device.close()
 
 
+async def test_handshakes_that_wait_need_nothing_else_to_happen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "HANDSHAKE_SECONDS", -1.0)
+    bench = Bench()
+    bench.tunnel.handshakes = 7
+    bench.outer.readable()
+    assert bench.tunnel.handshakes == 5
+    await turns(6)
+    assert bench.tunnel.handshakes == 0
+    bench.log.clear()
+    await turns()
+    assert bench.log == []
+    bench.device.close()
+
+
+async def test_a_long_drain_leaves_handshakes_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.tunnel.handshakes = 7
+    clock = iter([boottime() - 1.0])  # the turn began a second ago
+    monkeypatch.setattr(device_module, "boottime", lambda: next(clock, boottime()))
+    monkeypatch.setattr(device_module, "HANDSHAKE_SECONDS", 0.5)
+    bench.outer.readable()
+    assert bench.tunnel.handshakes == 0
+    bench.device.close()
+
+
 async def test_keepalives_and_handshakes_leave_without_packets() -> None:
     bench = Bench()
     bench.tunnel.extra = [SendBurst(ADDRESS, memoryview(b"keepalive"), 9)]

@@ -109,14 +109,14 @@ class Device:
             if receive:
                 self._receive(now)
             self._handle_timeouts(now)
-            self._handshakes(now)
+            waiting = self._handshakes(now)
             self._take_events(now)
             self._transmit(now)
             self._take_events(now)
         finally:
             self._in_turn = False
-        if self._woken and not self._unsent:
-            self.wake()  # events, or the turn's byte limit, left something to send
+        if (self._woken or waiting) and not self._unsent:
+            self.wake()  # handshakes wait, or events or the turn's byte limit left something to send
         self._arm(now)
 
     def _receive(self, now: float) -> None:
@@ -143,14 +143,15 @@ class Device:
         if due is not None and due <= now:
             self._packets.handle_timeout(now)
 
-    def _handshakes(self, now: float) -> None:
+    def _handshakes(self, now: float) -> bool:
+        """Whether more of them wait than the time allows: for the next turn, data first."""
         if not self._tunnel.process_handshake(now):
-            return
-        end = now + HANDSHAKE_SECONDS
+            return False
+        end = boottime() + HANDSHAKE_SECONDS  # `now` is the turn's beginning, before all that was received
         while self._tunnel.process_handshake(now):
             if boottime() > end:
-                self._woken = True  # the rest in the next turn: data first
-                return
+                return True
+        return False
 
     def _take_events(self, now: float) -> None:
         for event in self._tunnel.events():

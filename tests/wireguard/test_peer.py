@@ -53,3 +53,7 @@ def test_statistics_of_a_new_peer() -> None:
     assert statistics.last_handshake is None
     assert not statistics.session
     assert (statistics.rx_bytes, statistics.tx_bytes, statistics.staged_packets) == (0, 0, 0)
+
+
+def test_a_preshared_key_is_not_shown() -> None:
+    assert "secret" not in repr(PeerSettings(bytes(32), preshared_key=b"secret".ljust(32)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from usernet.burst.packets import Address
@@ -26,7 +26,7 @@ class PeerSettings:
     """
 
     public_key: bytes
-    preshared_key: bytes | None = None
+    preshared_key: bytes | None = field(default=None, repr=False)
     allowed_ips: tuple[tuple[bytes, int], ...] = ()
     endpoint: Address | None = None
     persistent_keepalive: int = 0

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
+from proxy.cli import cli
 from tests.cli.support import skip, usernet
 from tests.config.test_parser import GOOD, OWN
 
@@ -90,6 +92,18 @@ def test_help_names_every_command() -> None:
     done = usernet("--help")
     for name in ("run", "demo", "check", "ping", "genkey", "pubkey", "genpsk", "completion"):
         assert f"\n  {name} " in done.stdout
+
+
+def test_the_readme_names_every_command_and_flag() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert name in readme
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.opts[0] in readme, parameter.opts
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -108,10 +108,11 @@ BindAddress = :25345
         GOOD.replace("[Interface]", "  [ INTERFACE ]  # ours"),
         GOOD.replace(" = ", "="),
         GOOD.replace("Address", "\t ADDRESS \t"),
+        GOOD.replace("AllowedIPs", "Allowed IPs"),
         "# first\n\n" + GOOD.replace("\n", " # why\n"),
         GOOD + "[Interface]\n",
     ],
-    ids=["crlf", "bom", "lower", "head", "tight", "tabs", "comments", "twice"],
+    ids=["crlf", "bom", "lower", "head", "tight", "tabs", "spaced", "comments", "twice"],
 )
 def test_ways_of_writing_the_same(text: str) -> None:
     config = parse(text, "f")

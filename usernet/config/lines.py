@@ -59,7 +59,7 @@ def read_lines(text: str, filename: str, problems: list[Problem]) -> list[Sectio
             sections.append(current)
             continue
         key, equals, value = line.partition("=")
-        key = key.strip()
+        key = "".join(key.split())  # `wg` strips white space everywhere: Listen Port is a key
         if not equals or not _NAME.fullmatch(key):
             problems.append(
                 Problem(filename, number, "this line is not KEY = VALUE", "write one, or start a comment with #")

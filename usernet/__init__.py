@@ -67,7 +67,8 @@ def open_tunnel(
     """The network inside the tunnel that `config`, a wg-quick file or what was read from one, describes.
 
     Use it with `async with`, or call its start() and close().  port: the outer UDP port, 0 = any, None = as configured.
-    dial_timeout: seconds for each connection, name and handshake included.  Raises ConfigError.
+    dial_timeout: seconds for each connection, name and handshake included.  Raises ConfigError, and OSError where the
+    file cannot be read.
     """
     from usernet.aio.network import Network
     from usernet.config import Config, load

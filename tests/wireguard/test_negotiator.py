@@ -281,6 +281,34 @@ def test_a_response_of_ours_defers_our_initiation() -> None:
     assert len(initiations(world, b)) + len(initiations(world, a)) >= 2
 
 
+def test_a_response_of_ours_defers_our_next_attempt() -> None:
+    world, a, b = pair()
+    cut(world)
+    b.send(BA)
+    start = world.now
+    world.run_until(start + 4.9)
+    world.fate = lambda source, destination, datagram: (0.5 if datagram[0] == RESPONSE else 0.05,)
+    a.send(AB)
+    world.run_until(start + 30)
+    assert initiations(world, b) == [start]
+    assert initiations(world, a) == [start + 4.9]
+    assert (a.packets, b.packets) == ([BA], [AB])
+
+
+def test_a_deferred_attempt_is_made_if_the_response_is_lost() -> None:
+    world, a, b = pair()
+    cut(world)
+    b.send(BA)
+    start = world.now
+    world.run_until(start + 4.9)
+    lose(world, RESPONSE)
+    a.send(AB)
+    world.run_until(start + 9.89)
+    assert initiations(world, b) == [start]
+    world.run_until(start + 9.9 + JITTER)
+    assert len(initiations(world, b)) == 2
+
+
 # Silence and keepalives
 
 

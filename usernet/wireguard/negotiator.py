@@ -93,7 +93,11 @@ class Negotiator:
             self.agenda.arm(peer, earliest)
 
     def retry(self, peer: Peer, now: float) -> None:
-        """`retry_at` has come."""
+        """`retry_at` has come.  A response of ours that left meanwhile is given the time an initiation has."""
+        earliest = peer.last_message + self.timing.rekey_timeout
+        if now < earliest:
+            peer.timers.retry_at = earliest
+            return
         if peer.endpoint is None or peer.attempts >= self.timing.handshake_attempts:
             self._give_up(peer)
             return

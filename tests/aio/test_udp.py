@@ -476,7 +476,7 @@ def stubborn(opened: Opened, *failures: tuple[str, int]) -> UdpLink:
     return opened.keep(UdpLink(asyncio.get_running_loop(), [sock]))
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL, errno.EMSGSIZE])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EOPNOTSUPP])
 def test_without_gso_from_the_first_error_on(run: Run, opened: Opened, number: int) -> None:
     async def test() -> None:
         sender, receiver = stubborn(opened, ("gso", number)), opened()
@@ -489,6 +489,33 @@ def test_without_gso_from_the_first_error_on(run: Run, opened: Opened, number: i
         assert not statistics.families[0].gso
         assert (statistics.sent_datagrams, statistics.sent_messages) == (40, 40)
         assert statistics.drops == ((errno.errorcode[number], 0),)
+
+    run(test)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EMSGSIZE])
+def test_one_destination_without_gso(run: Run, opened: Opened, number: int) -> None:
+    async def test() -> None:
+        sender, receiver = stubborn(opened, ("gso", number)), opened()
+        inbox = Inbox(receiver)
+        content = datagrams(20, 1452, 99)
+        for _ in range(2):
+            assert sender.send(send_burst(address_of(receiver), content))
+        assert await inbox.wait_for(40) == content * 2
+        statistics = sender.statistics()
+        assert statistics.families[0].gso
+        assert (statistics.sent_datagrams, statistics.sent_messages) == (40, 21)
+        assert statistics.drops == ((errno.errorcode[number], 0),)
+
+    run(test)
+
+
+def test_nowhere_to_send(run: Run, opened: Opened) -> None:
+    async def test() -> None:
+        sender = opened()
+        assert sender.send(send_burst((V4, 0), datagrams(20, 1452, 99)))
+        assert sender.statistics().families[0].gso
+        assert drops(sender) == {"EINVAL": 20}
 
     run(test)
 

@@ -34,8 +34,11 @@ MAX_MESSAGES: Final = 1024
 
 _ANCILLARY_BYTES: Final = socket.CMSG_SPACE(4)
 _TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # its & costs 1 us as long as it is an enum
-# The way out cannot segment: no checksum offload; a device that changed later; a path with a smaller MTU.
-_NO_GSO: Final = frozenset({errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP})
+# The way out cannot segment: no checksum offload, a device that changed later.
+_NO_GSO: Final = frozenset({errno.EIO, errno.EOPNOTSUPP})
+# This destination cannot have it: a smaller path MTU, or no destination at all (port 0).  Others keep it: the address
+# is where a peer's packets came from, or were made to seem so on their way.
+_NOT_THERE: Final = frozenset({errno.EINVAL, errno.EMSGSIZE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,8 @@ class UdpLink:
         except OSError as error:
             if error.errno in _NO_GSO:
                 entry.gso = False
+                self._count_error(error, 0)
+            elif error.errno in _NOT_THERE:
                 self._count_error(error, 0)
             elif error.errno not in ASYNCHRONOUS:
                 self._count_error(error, datagrams)

@@ -52,25 +52,34 @@ class UserspaceLink:
         self._owners: dict[Endpoint, Owner] = {}
         self._acceptors: dict[Listener, Acceptor] = {}
         self._echoes: dict[tuple[bytes, int, int], asyncio.Future[None]] = {}
+        self._changed: dict[Connection, None] = {}
         self._wake: Callable[[], None] = _nobody
 
     # links.PacketLink
 
     def deliver(self, burst: PacketBurst, now: float) -> None:
+        if self._changed:
+            self._tell(now)
         self.host.receive_packets(burst, now)
         self._dispatch()
 
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
         host = self.host
+        if self._changed:
+            self._tell(now)
         packets = host.take(budget_bytes, now)
         if host.ready:
             self._dispatch()
         return packets
 
     def next_timeout(self) -> float | None:
+        if self._changed:
+            self._tell(boottime())
         return self.host.next_timeout()
 
     def handle_timeout(self, now: float) -> None:
+        if self._changed:
+            self._tell(now)
         self.host.handle_timeout(now)
         self._dispatch()
 
@@ -107,10 +116,16 @@ class UserspaceLink:
         states = self.host.statistics().connections
         return bool(self._owners) or any(states.get(state) for state in _FLUSHING)
 
-    def changed(self, endpoint: Endpoint) -> None:
-        """The application wrote to, read from or closed `endpoint`: have the stack re-arm and the pump look."""
-        self.host.changed(endpoint, boottime())
+    def changed(self, connection: Connection) -> None:
+        """The application wrote to, read from or closed it: the stack is told before it is asked for anything again."""
+        self._changed[connection] = None
         self._wake()
+
+    def _tell(self, now: float) -> None:
+        """Once for each connection, however often it was written to or read from in this turn."""
+        changed, self._changed = self._changed, {}
+        for connection in changed:
+            self.host.changed(connection, now)
 
     def abort(self, connection: Connection) -> None:
         """End a connection that nobody owns any more."""

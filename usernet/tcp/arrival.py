@@ -12,9 +12,8 @@ from __future__ import annotations
 from typing import Final
 
 from usernet.burst.packets import Buffer
+from usernet.tcp.acknowledgement import ack_arrives, challenge, new_ack, set_window, syn_acked
 from usernet.tcp.output import queue_refusal, queue_reset
-from usernet.tcp.recovery import DUPLICATE_THRESHOLD, Phase, Recovery
-from usernet.tcp.rtt import MAX_RTO
 from usernet.tcp.seq import HALF, MASK, is_older, unwrap
 from usernet.tcp.state import (
     CLOSED,
@@ -30,7 +29,6 @@ from usernet.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpSegment
 
 _ACK_PSH: Final = ACK | PSH
 _PAWS_EXPIRES: Final = 24 * 86400.0  # RFC 7323 5.5
-_CHALLENGE_INTERVAL: Final = 0.5  # per connection; a limit shared by all would be a side channel (CVE-2016-5696)
 
 
 def segment_arrives(tcb: ControlBlock, segment: TcpSegment, now: float, *, segments: int = 1, ce: bool = False) -> None:
@@ -60,9 +58,9 @@ def segment_arrives(tcb: ControlBlock, segment: TcpSegment, now: float, *, segme
         receiver.ts_recent, receiver.ts_recent_at = timestamp[0], now
     tcb.heard_at = now
     if acked:
-        _new_ack(tcb, sender.una + acked, timestamp, now)
+        new_ack(tcb, sender.una + acked, timestamp, now)
     if window << sender.scale != sender.window:
-        _set_window(tcb, window << sender.scale, receiver.next, sender.una)
+        set_window(tcb, window << sender.scale, receiver.next, sender.una)
     if size:
         receiver.deliver(bytes(payload))
         tcb.readiness |= READABLE
@@ -122,17 +120,11 @@ def _arrive_in_syn_sent(tcb: ControlBlock, segment: TcpSegment, now: float) -> N
         receiver.ts_recent, receiver.ts_recent_at = segment.timestamp[0], now
     sender.set_window(segment.window, receiver.next - 1, ack if flags & ACK else sender.una)  # not scaled in a SYN
     if flags & ACK:
-        _syn_acked(tcb, ack, segment.timestamp, now)
+        syn_acked(tcb, ack, segment.timestamp, now)
         receiver.acks_due = 1
     else:
         tcb.set_state(Event.SYN, now)
         tcb.syn_due = True
-
-
-def _syn_acked(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:
-    tcb.syn_due = False
-    _new_ack(tcb, ack, timestamp, now)
-    tcb.set_state(Event.SYN_ACKED, now)
 
 
 def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int) -> None:
@@ -157,13 +149,13 @@ def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, seg
         return
     if flags & SYN:  # RFC 5961 4.2
         tcb.drops.count("tcp-syn")
-        _challenge(tcb, now)
+        challenge(tcb, now)
         return
     if not flags & ACK:
         tcb.drops.count("tcp-no-ack")
         return
     tcb.heard_at = now
-    if not _ack_arrives(tcb, segment, seq, bare=end == seq, now=now):
+    if not ack_arrives(tcb, segment, seq, bare=end == seq, now=now):
         return
     if (payload or flags & FIN) and tcb.state in MAY_RECEIVE:
         _data_arrives(tcb, seq, payload, bool(flags & FIN), segments, now)
@@ -202,16 +194,9 @@ def _answer_unacceptable(tcb: ControlBlock, flags: int, seq: int, end: int, now:
     if tcb.state is TIME_WAIT and flags & FIN and end == receiver.next:
         tcb.idle_at = now + tcb.settings.time_wait  # their FIN again (RFC 9293 3.10.7.4, eighth)
     if seq == end or flags & SYN:
-        _challenge(tcb, now)
+        challenge(tcb, now)
     else:
         receiver.acks_due = max(receiver.acks_due, 1)
-
-
-def _challenge(tcb: ControlBlock, now: float) -> None:
-    """RFC 5961 7: an ACK that asks whether they meant it, at most one per interval."""
-    if now >= tcb.challenge_at:
-        tcb.challenge_at = now + _CHALLENGE_INTERVAL
-        tcb.receiver.acks_due = max(tcb.receiver.acks_due, 1)
 
 
 def _reset_arrives(tcb: ControlBlock, seq: int, now: float) -> None:
@@ -222,107 +207,7 @@ def _reset_arrives(tcb: ControlBlock, seq: int, now: float) -> None:
         tcb.die(ConnectionResetError("connection reset by peer"), now)
     else:
         tcb.drops.count("tcp-reset")
-        _challenge(tcb, now)
-
-
-def _ack_arrives(tcb: ControlBlock, segment: TcpSegment, seq: int, *, bare: bool, now: float) -> bool:
-    """RFC 9293 3.10.7.4, fifth; False when the segment ends here."""
-    sender = tcb.sender
-    una, nxt = sender.una, sender.nxt
-    ack = unwrap(segment.ack, una)
-    window = segment.window if segment.flags & SYN else segment.window << sender.scale  # RFC 7323 2.2
-    if tcb.state is SYN_RECEIVED:
-        if not una < ack <= nxt:
-            tcb.drops.count("tcp-ack")
-            queue_refusal(tcb, segment.ack)
-            return False
-        sender.set_window(window, seq, ack)
-        _syn_acked(tcb, ack, segment.timestamp, now)
-        return True
-    if ack > nxt or ack < una - sender.window_max:  # RFC 5961 5.2
-        tcb.drops.count("tcp-ack")
-        _challenge(tcb, now)
-        return False
-    if segment.sack_blocks and tcb.sack and nxt > una:
-        _sack_arrives(tcb, segment.sack_blocks)
-    if ack > una:
-        _new_ack(tcb, ack, segment.timestamp, now)
-    elif ack == una and bare and nxt > una and window == sender.window and not tcb.sack:  # RFC 5681 2
-        tcb.recovery = tcb.recovery or Recovery(una)
-        tcb.recovery.duplicates += 1
-    if ack >= una and (sender.wl1 < seq or (sender.wl1 == seq and sender.wl2 <= ack)):
-        _set_window(tcb, window, seq, ack)
-    if tcb.recovery is not None:
-        _detect_loss(tcb, tcb.recovery)
-    return tcb.state is not CLOSED
-
-
-def _set_window(tcb: ControlBlock, window: int, seq: int, ack: int) -> None:
-    """SND.WND moves.  When a closed window opens, the persist timer has done its work (RFC 9293 3.8.6.1)."""
-    sender = tcb.sender
-    if window > sender.window and sender.nxt == sender.una:
-        tcb.rtt.backoff = 0
-        tcb.retransmit_at = NEVER
-    sender.set_window(window, seq, ack)
-
-
-def _sack_arrives(tcb: ControlBlock, blocks: tuple[tuple[int, int], ...]) -> None:
-    """Note the blocks that lie within what is outstanding; a duplicate SACK (RFC 2883) lies below it."""
-    sender = tcb.sender
-    una, nxt = sender.una, sender.nxt
-    for left, right in blocks:
-        start = unwrap(left, una)
-        end = start + ((right - left) & MASK)
-        if una < start < end <= nxt:
-            if tcb.recovery is None:
-                tcb.recovery = Recovery(una)
-            tcb.recovery.mark_sacked(start, end)
-
-
-def _new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:
-    """SND.UNA moves: measure, let go, grow, re-arm."""
-    sender, rtt, recovery = tcb.sender, tcb.rtt, tcb.recovery
-    una, nxt = sender.una, sender.nxt
-    if sender.timed_at:
-        if ack >= sender.timed_end:
-            rtt.sample(now - sender.timed_at)
-            sender.timed_at = 0.0
-    elif timestamp is not None and timestamp[1]:  # RFC 7323 4.1: the echo is not ambiguous ...
-        age = tcb.echo_age(timestamp[1], now)
-        # ... but when an ACK was lost it is as old as that ACK, and would add the wait for our own timer.
-        if 0.0 <= age <= (MAX_RTO if recovery is None else now - recovery.resent_at + 0.001):
-            rtt.sample(age)
-    rtt.backoff = 0
-    tcb.progress_at = now
-    sender.acknowledge(ack)
-    if recovery is None:
-        tcb.congestion.on_ack(ack - una, nxt - una)
-    else:
-        phase = recovery.phase
-        recovery.advance(ack)
-        if phase is not Phase.FAST:
-            tcb.congestion.on_ack(ack - una, nxt - una)
-        elif recovery.phase is Phase.FAST and not tcb.sack:
-            recovery.partial_ack(ack, nxt, ack - una, sender.mss)
-    tcb.retransmit_at = NEVER if ack >= nxt else now + rtt.timeout()  # RFC 6298 5.2, 5.3
-    if sender.fin and ack > sender.end:
-        tcb.set_state(Event.FIN_ACKED, now)
-
-
-def _detect_loss(tcb: ControlBlock, recovery: Recovery) -> None:
-    """RFC 6675 5, RFC 6582 3.2: enter fast recovery once per window of data; forget the scoreboard when it is empty."""
-    sender = tcb.sender
-    una, nxt = sender.una, sender.nxt
-    is_lost = recovery.detect(una, sender.mss)
-    if recovery.phase is Phase.OPEN:
-        if recovery.duplicates >= DUPLICATE_THRESHOLD:
-            recovery.lose_first(una, nxt, sender.mss)
-            is_lost = True
-        if is_lost:
-            tcb.congestion.on_loss(nxt - una)
-            recovery.enter_fast(una, nxt)
-    if recovery.is_idle(una) or una == nxt:
-        tcb.recovery = None
+        challenge(tcb, now)
 
 
 def _data_arrives(tcb: ControlBlock, seq: int, payload: Buffer, has_fin: bool, segments: int, now: float) -> None:

@@ -1,6 +1,6 @@
 """The transmission control block: all that a connection remembers.  Read RFC 9293 3.3.1.
 
-`arrival.py` (what comes in), `output.py` (what goes out) and `timeouts.py` (what time brings) are functions over this
+`arrival.py` and `acknowledgement.py` (what comes in), `output.py` (what goes out) and `timeouts.py` (what time brings) are functions over this
 block; `connection.py` puts the application's verbs on top.  Here are only the fields and what several of those share:
 the one `set_state`, the end of a connection, and the negotiation that both kinds of opening have in common.
 

@@ -132,6 +132,20 @@ def test_a_cookie_opens_the_door_for_an_initiation() -> None:
     assert mac2[1] != bytes(16)
 
 
+def test_a_cookie_is_welcome_under_load() -> None:
+    """And is not answered by one, back and forth."""
+    world, a, b = pair()
+    hold_load(world, a)
+    hold_load(world, b)
+    a.send(AB)
+    world.roundtrip()
+    assert len(world.sent(COOKIE_REPLY, b)) == 1
+    assert world.sent(COOKIE_REPLY, a) == []
+    world.run(6)
+    mac2 = [datagram[-16:] for *_, datagram in world.log if datagram[0] == INITIATION]
+    assert mac2[1] != bytes(16)
+
+
 def test_a_cookie_opens_the_door_for_a_response() -> None:
     world, a, b = pair()
     hold_load(world, a)
@@ -182,6 +196,18 @@ def test_rate_of_who_has_a_cookie() -> None:
         b.receive([craft_initiation(world, STRANGER, b.key, jar)], ELSEWHERE)
         b.work()
     assert b.drops == {"unknown-peer": 10, "rate-limited": 110}
+
+
+def test_a_response_needs_mac1_too() -> None:
+    world, a, b = pair()
+    world.fate = lambda source, destination, datagram: () if datagram[0] == RESPONSE else (0.0,)
+    a.send(AB)
+    world.roundtrip()
+    response = bytearray(world.log[-1][3])
+    response[-17] ^= 1
+    a.receive([bytes(response)], b.address)
+    assert a.drops == {"mac1": 1}
+    assert waiting(a) == 0
 
 
 def test_a_forged_cookie_reply_is_dropped() -> None:

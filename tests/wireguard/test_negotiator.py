@@ -240,6 +240,33 @@ def test_the_path_returns() -> None:
     assert b.packets == [AB]
 
 
+def test_the_path_returns_with_the_first_attempt_after_silence() -> None:
+    world, a, b = connected()
+    world.run(6)
+    cut(world)
+    a.send(AB)
+    world.run(14.9)
+    mend(world)
+    world.run(1)
+    assert len(initiations(world, a)) == 2
+    assert a.take(PathReturned) == [PathReturned(b.key)]
+
+
+def test_giving_up_ends_what_is_owed_too() -> None:
+    """Data that came while nothing of ours arrived needs no passive keepalive any more."""
+    world, a, b = connected()
+    world.run(6)
+    world.fate = lambda source, destination, datagram: CUT if source == a.address else (0.0,)
+    start = world.now
+    a.tunnel.request_handshake(b.key, world.now)
+    while len(initiations(world, a, since=start)) < 20:
+        world.run(0.1)
+    b.send(BA)
+    world.run(12)
+    assert a.take(HandshakeGaveUp) == [HandshakeGaveUp(b.key, 20, 0)]
+    assert world.sent(DATA, a, since=start) == []
+
+
 def test_a_response_to_an_earlier_attempt_is_not_welcome() -> None:
     world, a, b = pair()
     world.fate = lambda source, destination, datagram: (6.0,) if datagram[0] == RESPONSE else (0.0,)
@@ -515,6 +542,19 @@ def test_both_initiate_at_once() -> None:
         b.send(BA)
         world.run(20)
     assert len(a.packets) == len(b.packets) == 11
+
+
+def test_a_session_of_theirs_ends_our_series() -> None:
+    world, a, b = pair()
+    world.fate = lambda source, destination, datagram: (
+        0.3 if datagram[0] == INITIATION and source == a.address else 0.0,
+    )
+    a.send(AB)
+    b.send(BA)
+    world.run(8)
+    assert (a.packets, b.packets) == ([BA], [AB])
+    assert len(initiations(world, a)) == 1
+    assert a.drops == {"unknown-index": 1}  # the answer to it, which is no longer awaited
 
 
 def test_duplicates_of_handshakes_do_no_harm() -> None:

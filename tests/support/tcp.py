@@ -22,6 +22,7 @@ from usernet.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpSegment, parse_segment
 
 A_ADDRESS, B_ADDRESS = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
 FLOW = Flow(A_ADDRESS, 40000, B_ADDRESS, 80)
+FLOW_V6 = Flow(bytes(15) + b"\1", 40000, bytes(15) + b"\2", 80)
 MTU = 1420
 _LETTERS = (("S", SYN), ("A", ACK), ("F", FIN), ("R", RST), ("P", PSH))
 
@@ -184,13 +185,14 @@ class Peer:
 class Side:
     """One end of a `Pair`: a connection, and an application that writes `outgoing`, closes, and reads everything."""
 
-    def __init__(self, outgoing: bytes, *, read_bytes: int = 1 << 30, closes: bool = True) -> None:
+    def __init__(self, outgoing: bytes, *, reads: float = 0.0) -> None:
         self.connection: Connection | None = None
         self.outgoing = outgoing
         self.written = 0
         self.incoming = bytearray()
-        self.read_bytes = read_bytes  # per second: a slow reader
-        self.closes = closes
+        self.reads = reads  # bytes per second of a slow reader; 0: all at once
+        self.may_read = 0.0
+        self.looked_at = 0.0
         self.is_shut = False
         self.eof = False
 
@@ -202,10 +204,13 @@ class Side:
                 chunk = self.outgoing[self.written : self.written + 50_000]
                 connection.write(chunk)
                 self.written += len(chunk)
-        while data := connection.read(64 << 10):
+        self.may_read = min(self.may_read + (now - self.looked_at) * self.reads, 65_536)
+        self.looked_at = now
+        while data := connection.read(int(self.may_read) if self.reads else 65_536):
             self.incoming += data
+            self.may_read -= len(data)
         self.eof = self.eof or connection.at_eof
-        if self.closes and not self.is_shut and self.written == len(self.outgoing):
+        if not self.is_shut and self.written == len(self.outgoing):
             connection.shutdown_write(now)
             self.is_shut = True
         connection.readiness = 0
@@ -230,8 +235,10 @@ class Pair:
         settings_b: TcpSettings | None = None,
         simultaneous: bool = False,
         mtu: int = MTU,
+        flow: Flow = FLOW,
     ) -> None:
         self.now = 1.0
+        self.flow = flow
         self.random = random.Random(seed)
         self.loss, self.duplicate, self.reorder, self.delay, self.rate = loss, duplicate, reorder, delay, rate
         self.gro = gro
@@ -243,7 +250,7 @@ class Pair:
         self.sent = 0
         options: dict[str, Any] = {"mtu": mtu, "timestamp_offset": self.random.getrandbits(32)}
         a.connection = Connection.connect(
-            FLOW, settings_a or TcpSettings(), isn=self.random.getrandbits(32), now=self.now, **options
+            flow, settings_a or TcpSettings(), isn=self.random.getrandbits(32), now=self.now, **options
         )
         if simultaneous:
             b.connection = Connection.connect(
@@ -251,7 +258,8 @@ class Pair:
             )
 
     def _flow_b(self) -> Flow:
-        return Flow(FLOW.remote, FLOW.remote_port, FLOW.local, FLOW.local_port)
+        flow = self.flow
+        return Flow(flow.remote, flow.remote_port, flow.local, flow.local_port)
 
     def _other(self, side: Side) -> Side:
         return self.b if side is self.a else self.a
@@ -304,6 +312,7 @@ class Pair:
             self._transmit(side)
         times = [side.connection.next_timeout() for side in sides if side.connection is not None]
         waiting = [at for at in times if at is not None]
+        waiting += [self.now + 0.01 for side in sides if side.connection is not None and side.connection.readable_bytes]
         waiting += [queue[0][0] for queue in self.queues.values() if queue]
         if not waiting:
             return False

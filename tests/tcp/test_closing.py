@@ -144,6 +144,8 @@ def test_a_new_syn_may_end_time_wait(seq: int, timestamp: tuple[int, int] | None
     assert peer.is_in(State.TIME_WAIT)
     assert peer.connection.may_be_replaced_by(syn) is may
     assert not peer.connection.may_be_replaced_by(syn._replace(flags=ACK))
+    peer.passes(60)
+    assert peer.connection.may_be_replaced_by(syn)
 
 
 def test_fin_is_sent_again() -> None:
@@ -318,6 +320,30 @@ def test_the_table_is_complete_and_reachable() -> None:
     for state in State:
         if state not in (State.CLOSED, State.LISTEN):
             assert TRANSITIONS[state, Event.ABORT] is State.CLOSED
+
+
+def test_transitions_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", logger="usernet.tcp.tcb"):
+        Peer.established().connection.shutdown_write(0.0)
+    assert caplog.messages == [
+        "10.0.0.1 40000 10.0.0.2 80: CLOSED -> SYN-SENT: active OPEN",
+        "10.0.0.1 40000 10.0.0.2 80: SYN-SENT -> ESTABLISHED: our SYN is acknowledged, and theirs is here",
+        "10.0.0.1 40000 10.0.0.2 80: ESTABLISHED -> FIN-WAIT-1: CLOSE or shutdown for writing",
+    ]
+
+
+def test_keepalive_waits_for_silence_and_leaves_it_to_retransmission() -> None:
+    peer = Peer.established(settings=TcpSettings(keepalive_idle=7200, user_timeout=1e6))
+    peer.passes(7000)
+    peer.sends("1:1 A", b"x")
+    peer.passes(1)
+    assert peer.hears() == ["1:2 A"]
+    peer.passes(7190)
+    assert peer.connection.next_timeout() == pytest.approx(7100 + 7200)
+    peer.connection.write(b"y")
+    for _ in range(5):
+        assert peer.hears() == ["1:2 A +1"]
+        peer.passes(1000)
 
 
 def test_keepalive() -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.tcp import FLOW, MTU, Peer
+from tests.support.tcp import FLOW, FLOW_V6, MTU, Peer
 from usernet.errors import HostUnreachable
-from usernet.tcp import CLOSED, CONNECTED, Connection, Flow, State, TcpSettings
+from usernet.tcp import CLOSED, CONNECTED, Connection, State, TcpSettings
 from usernet.wire.tcp import ACK, SYN
-
-V6 = Flow(bytes(15) + b"\1", 40000, bytes(15) + b"\2", 80)
 
 
 def test_active_open() -> None:
@@ -100,7 +98,7 @@ def test_mss(mss: int | None, used: int) -> None:
 
 def test_default_mss_of_ipv6() -> None:
     syn = Peer.syn(SYN, mss=None)
-    connection = Connection.accept(V6, TcpSettings(), syn, mtu=MTU, isn=1, timestamp_offset=0, now=1.0)
+    connection = Connection.accept(FLOW_V6, TcpSettings(), syn, mtu=MTU, isn=1, timestamp_offset=0, now=1.0)
     assert connection.sender.mss == 1220
     assert connection.receiver.mss == MTU - 60
     assert len(Peer(connection).hears_segments()) == 1

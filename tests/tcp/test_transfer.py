@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.tcp import Pair, Side
+from tests.support.tcp import FLOW_V6, Pair, Side
 from usernet.tcp import State, TcpSettings
 
 
@@ -73,6 +73,7 @@ def test_speed_without_loss() -> None:
         {"simultaneous": True},
         {"mtu": 576},
         {"mtu": 9000},
+        {"flow": FLOW_V6},
     ],
     ids=str,
 )
@@ -81,6 +82,18 @@ def test_peers_of_all_kinds(options: dict[str, object], loss: float) -> None:
     pair = Pair(Side(data_of(200_000)), Side(data_of(100_000, 2)), loss=loss, seed=7, **options)  # type: ignore[arg-type]
     pair.run()
     check(pair)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.02])
+def test_a_slow_reader_closes_the_window_and_nothing_is_lost(loss: float) -> None:
+    pair = Pair(Side(data_of(3_000_000)), Side(b"", reads=200_000.0), loss=loss)
+    held = 0
+    while pair.step():
+        if pair.b.connection is not None:
+            held = max(held, pair.b.connection.readable_bytes)
+    check(pair)
+    assert 200_000 < held <= (256 << 10) * 1.25
+    assert pair.now > 15
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])

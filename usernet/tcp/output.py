@@ -137,19 +137,16 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
 
 def _account(tcb: ControlBlock, start: int, end: int, now: float) -> None:
     """Note that [start, end) leaves now."""
-    sender = tcb.sender
-    if start >= sender.nxt:
+    sender, recovery = tcb.sender, tcb.recovery
+    if recovery is None or start >= sender.nxt:
         sender.nxt = end
-        if (
-            sender.timed_at == 0.0 and tcb.recovery is None
-        ):  # RFC 6298 4: one per round trip; a gap would add its repair
+        if recovery is None and sender.timed_at == 0.0:  # RFC 6298 4: one a round trip; a gap would add its repair
             sender.timed_end, sender.timed_at = end, now
         return
     sender.timed_at = 0.0  # Karn: what is in flight can no longer tell the time
     sender.resent += -(-(end - start) // sender.mss)
-    if tcb.recovery is not None:
-        tcb.recovery.resent(end, now)
-    if start == sender.una and tcb.recovery is not None and tcb.recovery.phase is Phase.FAST:
+    recovery.resent(end, now)
+    if start == sender.una and recovery.phase is Phase.FAST:
         tcb.retransmit_at = now + tcb.rtt.timeout()  # the repair of the head gets its time too
 
 

@@ -111,8 +111,6 @@ class Receiver:
         field = -(-offered >> scale)  # rounded up, for rounding down would take back what was offered ...
         if field << scale > free + (limit >> 2):
             field = offered >> scale  # ... until that adds up, or a peer of single bytes would never find it closed
-        if field > 0xFFFF:
-            field = 0xFFFF
         self.edge = max(self.edge, self.next + (field << scale))
         return field
 

@@ -68,10 +68,9 @@ class Sender:
         if ack >= self.end:
             self._chunks.clear()
             starts.clear()
-        elif starts:
+        else:
             whole = bisect_right(starts, ack) - 1
-            if whole > 0:
-                del self._chunks[:whole], starts[:whole]
+            del self._chunks[:whole], starts[:whole]
 
     def forget(self) -> None:
         """The connection is over."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from usernet.tcp.output import queue_reset
 from usernet.tcp.recovery import Recovery
-from usernet.tcp.state import CLOSED, FIN_WAIT_2, MAY_SEND, OPENING, TIME_WAIT, Event
+from usernet.tcp.state import CLOSED, FIN_WAIT_2, OPENING, TIME_WAIT, Event
 from usernet.tcp.tcb import NEVER, ControlBlock
 
 
@@ -74,7 +74,7 @@ def _idle_timeout(tcb: ControlBlock, now: float) -> None:
         return
     tcb.idle_at = NEVER
     settings = tcb.settings
-    if settings.keepalive_idle is None or not (tcb.state in MAY_SEND or tcb.state is FIN_WAIT_2):
+    if settings.keepalive_idle is None:
         return
     silence = now - tcb.heard_at
     if silence < settings.keepalive_idle:

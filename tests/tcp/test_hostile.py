@@ -131,7 +131,7 @@ def test_a_scoreboard_full_of_holes_costs_little() -> None:
         peer.sends("2:1 A", sack=[(at, at + 1), (at + 2, at + 3), (at + 4, at + 5), (at + 6, at + 7)])
     recovery = peer.connection.recovery
     assert recovery is not None
-    assert len(recovery.starts) == 512
+    assert len(recovery.starts) <= (peer.connection.sender.nxt - peer.connection.sender.una) // 1380 + 2
 
 
 def test_a_peer_that_wants_crumbs_gets_the_floor() -> None:

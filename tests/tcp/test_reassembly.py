@@ -18,7 +18,7 @@ def test_in_any_order_and_overlap(segments: list[tuple[int, int]], filled: int) 
     queue = Reassembly()
     held: set[int] = set()
     for start, size in segments:
-        assert queue.insert(start, STREAM[start : start + size])
+        assert queue.insert(start, STREAM[start : start + size], 99)
         held |= set(range(start, start + size))
     blocks = list(zip(queue.starts, queue.ends, strict=True))
     assert {at for start, end in blocks for at in range(start, end)} == held
@@ -37,27 +37,27 @@ def test_in_any_order_and_overlap(segments: list[tuple[int, int]], filled: int) 
 def test_the_newest_block_comes_first() -> None:
     queue = Reassembly()
     for start in (10, 30, 50, 70):
-        queue.insert(start, b"x" * 5)
+        queue.insert(start, b"x" * 5, 9)
     assert queue.sack_blocks() == [(70, 75), (50, 55), (30, 35), (10, 15)]
     assert queue.fresh == 4
     queue.fresh = 0
-    queue.insert(35, b"y")
+    queue.insert(35, b"y", 9)
     assert queue.sack_blocks()[:2] == [(30, 36), (70, 75)]
     assert queue.fresh == 1
 
 
 def test_gaps_are_bounded() -> None:
     queue = Reassembly()
-    kept = sum(queue.insert(at, b"x") for at in range(0, 2000, 2))
+    kept = sum(queue.insert(at, b"x", 256) for at in range(0, 2000, 2))
     assert kept == len(queue.starts) == 256
-    assert queue.insert(1, b"x")  # what closes a gap is still welcome
+    assert queue.insert(1, b"x", 256)  # what closes a gap is still welcome
 
 
 def test_single_bytes_do_not_become_objects() -> None:
     for order in (range(4000), range(3999, -1, -1)):
         queue = Reassembly()
         for at in order:
-            queue.insert(1 + at, b"x")
+            queue.insert(1 + at, b"x", 2000)
         assert len(queue.chunks) == 1
         assert len(queue.chunks[0]) <= 5
 

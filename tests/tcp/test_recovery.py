@@ -13,7 +13,7 @@ MSS = 10
 def board(*blocks: tuple[int, int], una: int = 0) -> Recovery:
     recovery = Recovery(una)
     for block in blocks:
-        recovery.mark_sacked(*block)
+        recovery.mark_sacked(*block, 99)
     return recovery
 
 
@@ -25,7 +25,7 @@ def test_blocks_merge() -> None:
 def test_lost_is_what_has_three_segments_above_it() -> None:
     recovery = board((10, 30))
     assert not recovery.detect(0, MSS)  # two segments are reordering
-    recovery.mark_sacked(30, 40)
+    recovery.mark_sacked(30, 40, 99)
     assert recovery.detect(0, MSS)
     assert recovery.lost_below == 10
 
@@ -33,7 +33,7 @@ def test_lost_is_what_has_three_segments_above_it() -> None:
 def test_lost_is_what_has_three_blocks_above_it() -> None:
     recovery = board((10, 11), (20, 21))
     assert not recovery.detect(0, MSS)
-    recovery.mark_sacked(30, 31)
+    recovery.mark_sacked(30, 31, 99)
     assert recovery.detect(0, MSS)
     assert recovery.lost_below == 10
     assert recovery.next_hole(0) == (0, 10)
@@ -82,9 +82,9 @@ def test_a_peer_that_reneges_is_sent_everything() -> None:
 def test_the_scoreboard_is_bounded() -> None:
     recovery = Recovery(0)
     for at in range(0, 10_000, 2):
-        recovery.mark_sacked(at + 1, at + 2)
+        recovery.mark_sacked(at + 1, at + 2, 512)
     assert len(recovery.starts) == 512
-    recovery.mark_sacked(1, 9999)  # still merges
+    recovery.mark_sacked(1, 9999, 512)  # still merges
     assert recovery.starts == [1]
 
 
@@ -99,7 +99,7 @@ def test_against_a_set_of_bytes(blocks: list[tuple[int, int]], una: int, lost: i
     held: set[int] = set()
     for start, size in blocks:
         end = min(start + size, 100)
-        recovery.mark_sacked(start, end)
+        recovery.mark_sacked(start, end, 99)
         held |= set(range(start, end))
     while una in held:
         una += 1

@@ -77,13 +77,14 @@ def _sack_arrives(tcb: ControlBlock, blocks: tuple[tuple[int, int], ...]) -> Non
     """Note the blocks that lie within what is outstanding; a duplicate SACK (RFC 2883) lies below it."""
     sender = tcb.sender
     una, nxt = sender.una, sender.nxt
+    most = (nxt - una) // sender.mss + 2
     for left, right in blocks:
         start = unwrap(left, una)
         end = start + ((right - left) & MASK)
         if una < start < end <= nxt:
             if tcb.recovery is None:
                 tcb.recovery = Recovery(una)
-            tcb.recovery.mark_sacked(start, end)
+            tcb.recovery.mark_sacked(start, end, most)
 
 
 def new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:

@@ -12,7 +12,6 @@ from typing import Final
 
 from usernet.tcp.chunks import append, drop, extend
 
-_MAX_BLOCKS: Final = 256
 _MAX_RECENT: Final = 32
 
 
@@ -28,14 +27,14 @@ class Reassembly:
         self._recent: list[int] = []  # where segments lately began, newest first
         self.fresh = 0  # how many of those no ACK has reported yet
 
-    def insert(self, start: int, data: bytes) -> bool:
-        """Keep data beyond a gap; False when there are too many gaps.  What is held wins over what overlaps it."""
+    def insert(self, start: int, data: bytes, most: int) -> bool:
+        """Keep data beyond a gap, unless that makes more than `most` blocks; what is held wins over what overlaps it."""
         end = start + len(data)
         starts, ends = self.starts, self.ends
         first = bisect_left(ends, start)
         behind = bisect_right(starts, end)
         if first == behind:
-            if len(starts) >= _MAX_BLOCKS:
+            if len(starts) >= most:
                 return False
             starts.insert(first, start)
             ends.insert(first, end)

@@ -12,6 +12,8 @@ from usernet.tcp import chunks
 from usernet.tcp.reassembly import Reassembly
 
 _MAX_DUPLICATES = 64
+_MIN_BLOCKS = 64
+_BYTES_PER_BLOCK = 1024  # of buffer: more blocks than segments of half this size could make are not honest
 
 
 class Receiver:
@@ -74,7 +76,7 @@ class Receiver:
         self.acks_due = min(self.acks_due + segments, _MAX_DUPLICATES)
         if self.reassembly is None:
             self.reassembly = Reassembly()
-        return self.reassembly.insert(seq, data)
+        return self.reassembly.insert(seq, data, max(_MIN_BLOCKS, self.limit // _BYTES_PER_BLOCK))
 
     def read(self, max_bytes: int) -> bytes:
         """At most max_bytes, a chunk as it came when it fits."""

@@ -13,7 +13,6 @@ from bisect import bisect_left, bisect_right
 from typing import Final
 
 DUPLICATE_THRESHOLD: Final = 3  # RFC 5681 3.2
-_MAX_RANGES: Final = 512  # bounds work per acknowledgement (CVE-2019-11477, 11478)
 
 
 class Phase(enum.Enum):
@@ -38,15 +37,19 @@ class Recovery:
         self.duplicates = 0  # duplicate ACKs without SACK: each says that one segment has left the network
         self.forced = False  # one segment may go whatever the congestion window says (RFC 6675 5, 4.3)
 
-    def mark_sacked(self, start: int, end: int) -> None:
-        """Merge one block, already found to lie within what was sent."""
+    def mark_sacked(self, start: int, end: int, most: int) -> None:
+        """Merge one block, already found to lie within what was sent, unless that makes more than `most` ranges.
+
+        The caller sets `most` by the segments in flight, so that work is bounded by what an honest peer could cause
+        (CVE-2019-11477, CVE-2019-11478).
+        """
         starts, ends = self.starts, self.ends
         first = bisect_left(ends, start)
         behind = bisect_right(starts, end)
         if first < behind:
             start = min(start, starts[first])
             end = max(end, ends[behind - 1])
-        elif len(starts) >= _MAX_RANGES:
+        elif len(starts) >= most:
             return  # SACK is advice: what is not noted is merely sent again
         starts[first:behind] = [start]
         ends[first:behind] = [end]

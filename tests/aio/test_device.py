@@ -247,6 +247,23 @@ async def test_much_is_handed_over_in_portions() -> None:
     bench.device.close()
 
 
+async def test_what_the_link_failed_at_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+
+    def fail(burst: PacketBurst, now: float) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.inner, "deliver", fail)
+        bench.arrive()
+        with pytest.raises(ZeroDivisionError):
+            bench.outer.readable()
+    bench.arrive()
+    bench.outer.readable()
+    assert "deliver 1" in bench.log
+    bench.device.close()
+
+
 async def test_a_flood_of_packets_lets_the_loop_breathe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "TURN_BYTES", 10)
     bench = Bench()

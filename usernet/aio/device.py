@@ -121,19 +121,23 @@ class Device:
 
     def _receive(self, now: float) -> None:
         out = self._burst
-        receive, deliver = self._tunnel.receive_datagrams, self._packets.deliver
+        receive = self._tunnel.receive_datagrams
         opened = 0
         for burst in self._datagrams.receive():
             size = sum(burst.lengths)
             if opened + size > DELIVER_BYTES and out.rows:
-                deliver(out, now)
-                out.clear()
+                self._deliver(now)
                 opened = 0
             opened += size
             receive(burst, out, now)
         if out.rows:
-            deliver(out, now)
-            out.clear()
+            self._deliver(now)
+
+    def _deliver(self, now: float) -> None:
+        try:
+            self._packets.deliver(self._burst, now)
+        finally:
+            self._burst.clear()  # should the link have failed at one of these, it must not meet it in every turn
 
     def _handle_timeouts(self, now: float) -> None:
         due = self._tunnel.next_timeout()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.session import Context, reset
+from proxy.session import Context, end_writing, reset
 
 
 class _Side:
@@ -46,7 +46,7 @@ class _Side:
                 self.transport.close()  # each writes out what it still has
                 other.transport.close()
             else:
-                other.transport.write_eof()
+                end_writing(other.transport)
         return True  # keep our writing half
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -137,4 +137,4 @@ def join(
         context.counters.bytes_up += len(upward)
         tunnel.write(upward)
     if client_ended:
-        tunnel.write_eof()
+        end_writing(tunnel)

@@ -157,10 +157,17 @@ def say_farewell(context: Context, session: Session, transport: asyncio.Transpor
     if transport.is_closing():
         return
     transport.write(words)
-    if transport.can_write_eof():
-        transport.write_eof()
+    end_writing(transport)
     context.deadlines.start(farewell, context.limits.linger_timeout)
     transport.resume_reading()
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """write_eof, of a connection that may have been reset without our knowing yet: then connection_lost follows."""
+    try:
+        transport.write_eof()
+    except OSError as error:
+        log.debug("cannot end a direction: %s", error)
 
 
 def reset(transport: asyncio.Transport) -> None:

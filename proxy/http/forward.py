@@ -1,12 +1,13 @@
-"""Forwarding: requests in absolute-form to their origins, with h11 on both sides (RFC 9110 section 7, RFC 9112).
+"""Forwarding: requests in absolute-form to their origins (RFC 9110 section 7, RFC 9112).
 
-One `Forward` serves a client's connection, one request after the other, and keeps the connection to the last origin
-for the next request to the same.  Each way has the same stages: bytes -> head.py and framing.py (raw checks; they
-also cut the stream, so that h11 never sees a byte of the following message) -> h11's events -> the fields that end
-here are taken off -> h11 of the other side -> its transport.
+One `Forward` serves a client's connection, one request after the other, and keeps the connection to the last origin for
+the next request to the same.
 
     begin -> (dial -> connected) -> _pump_request | _pump_response -> _finish -> handler.next_request
 
+Each way has the same stages: a head is checked (head.py) and given to h11 without its framing fields, its body is read
+by framing.py, the fields that end here are taken off, and the h11 of the other side writes the message in the framing
+that its reader understands.  So h11 keeps the states of both connections and never sees a byte of a following message.
 `_server` is h11 as the client sees us; `Origin.http` is h11 as the origin sees us.
 """
 
@@ -20,15 +21,8 @@ from h11._state import MIGHT_SWITCH_PROTOCOL
 
 from proxy.http.answer import answer
 from proxy.http.framing import Body
-from proxy.http.head import (
-    Fields,
-    HeadError,
-    RequestHead,
-    ResponseHead,
-    parse_response,
-    response_framing,
-)
-from proxy.http.origin import MAX_EVENT, Origin
+from proxy.http.head import UNTIL_CLOSE, Fields, HeadError, RequestHead, ResponseHead, parse_response, response_framing
+from proxy.http.origin import MAX_EVENT, Origin, send, without_framing
 from proxy.http.target import VIA, Target, end_to_end, find, wants_upgrade
 from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
 from proxy.session import Context, log, reset
@@ -48,6 +42,7 @@ class Client(Protocol):
 
     def abort(self) -> None: ...
     def dial(self, host: str, port: int) -> None: ...
+    def hold(self, data: bytes) -> None: ...
     def wait(self) -> None: ...
     def read_on(self) -> None: ...
     def farewell(self, words: bytes) -> None: ...
@@ -62,7 +57,7 @@ class Client(Protocol):
 class Forward:
     __slots__ = (
         "_handler", "_head", "_origin", "_request", "_request_body", "_request_done", "_response_body",
-        "_response_done", "_retry", "_server", "_target",
+        "_response_done", "_retry", "_reusable", "_server", "_target",
     )  # fmt: skip
 
     def __init__(self, handler: Client) -> None:
@@ -76,17 +71,19 @@ class Forward:
         self._response_body: Body | None = None  # there once the final response's head is through
         self._request_done = self._response_done = True
         self._retry = False
+        self._reusable = True  # the response has said its own end
 
     # -- what the handler says --
 
-    def begin(self, head: RequestHead, raw: bytes, target: Target) -> None:
+    def begin(self, head: RequestHead, target: Target) -> None:
         """A request whose head is checked.  Raises HeadError."""
         fields = self._request_fields(head, target)
         if fields is None:
             self._handler.farewell(answer(200 if head.method == b"OPTIONS" else 405, "this proxy answers itself"))
             return
         try:
-            self._server.receive_data(raw)
+            self._server.receive_data(without_framing(head.line, head.fields))
+            self._server.next_event()
             self._server.next_event()
             self._request = h11.Request(method=head.method, target=target.path, headers=fields)
         except h11.ProtocolError:
@@ -102,10 +99,16 @@ class Forward:
         else:
             self._dial()
 
-    def client_data(self) -> None:
-        """More has come into `handler.held`."""
-        if self._origin is not None and not self._request_done:
-            self._pump_request(self._origin)
+    def client_data(self, data: bytes) -> None:
+        """More has come: of this request, or of the next."""
+        origin = self._origin
+        if origin is None or self._request_done:
+            self._handler.hold(data)
+        elif not self._handler.held and self._request_body.takes(data):
+            self._pump_request(origin, data)
+        else:
+            self._handler.hold(data)
+            self._pump_request(origin)
 
     def client_ended(self) -> None:
         """No more will come: fatal inside a request, but one that is complete is still answered."""
@@ -169,42 +172,34 @@ class Forward:
 
     def _send_request(self, origin: Origin) -> None:
         origin.transport.write(origin.http.send(self._request) or b"")
-        if self._request_done:  # a second try
+        if self._request_done:  # a second try, and so without a body
             origin.transport.write(origin.http.send(h11.EndOfMessage()) or b"")
         else:
             self._pump_request(origin)
 
-    def _pump_request(self, origin: Origin) -> None:
-        """What there is of the request's body."""
-        out: list[bytes] = []
+    def _pump_request(self, origin: Origin, content: bytes = b"") -> None:
+        """What there is of the request's body: `content` off it already, or in `handler.held`."""
+        handler, body = self._handler, self._request_body
         try:
-            taken = self._request_body.take(self._handler.held)
-            if taken:
-                self._server.receive_data(taken)
-            while not self._request_done:
-                event = self._server.next_event()
-                if isinstance(event, h11.EndOfMessage):
-                    self._request_done = True
-                elif not isinstance(event, h11.Data):
-                    break
-                out.append(origin.http.send(event) or b"")
+            content = content or body.take(handler.held)
         except HeadError as error:
             self._client_at_fault(error)
             return
-        except h11.ProtocolError:
-            self._client_at_fault(HeadError(400, "not a valid HTTP/1.1 body"))
-            return
-        data = b"".join(out)
-        self._handler.context.counters.bytes_up += len(data)
-        origin.transport.write(data)
+        handler.context.counters.bytes_up += len(content)
+        if content:
+            send(origin.transport, origin.http, h11.Data(data=content))
+        if body.done:
+            self._request_done = True
+            trailers = end_to_end(body.trailers, request=True)
+            send(origin.transport, origin.http, h11.EndOfMessage(headers=trailers))
         if origin.full:
-            self._handler.wait()
+            handler.wait()
         else:
-            self._handler.read_on()
+            handler.read_on()
         if self._request_done:
             self._finish()
-        elif self._handler.ended:
-            self._handler.abort()
+        elif handler.ended:
+            handler.abort()
 
     def origin_drained(self) -> None:
         self._handler.read_on()
@@ -218,19 +213,24 @@ class Forward:
 
     # -- origin to client --
 
-    def origin_data(self, size: int) -> None:
+    def origin_data(self, data: bytes) -> None:
         origin, handler = self._origin, self._handler
         if origin is None:
             return
         handler.idle = 0
-        handler.context.counters.bytes_down += size
+        handler.context.counters.bytes_down += len(data)
         if self._response_done:
             # Nothing is due: it speaks out of turn, and what it says must not answer the next request.
             self._drop_origin(cleanly=False)
             return
         self._retry = False
         try:
-            self._pump_response(origin)
+            body = self._response_body
+            if body is not None and not origin.buffer and body.takes(data):
+                self._pump_response(origin, data)
+            else:
+                origin.buffer += data
+                self._pump_response(origin)
         except HeadError:
             self._origin_failed(NOT_HTTP)
         except h11.ProtocolError as error:
@@ -250,28 +250,27 @@ class Forward:
         if self._retry:
             self._dial()
             return
-        try:
-            if clean and self._response_body is not None:
-                origin.http.receive_data(b"")  # the end of a body that lasts until then, or an error
-                self._pump_response(origin)
-        except h11.ProtocolError:
-            pass
-        if not self._response_done:
+        if clean and self._response_body is not None and self._response_body.end():
+            self._pump_response(origin)
+        else:
             self._origin_failed(INCOMPLETE if clean else TERMINATED)
 
-    def _pump_response(self, origin: Origin) -> None:
-        """Heads, then what there is of the body.  Raises HeadError, h11.ProtocolError."""
+    def _pump_response(self, origin: Origin, content: bytes = b"") -> None:
+        """Heads, then what there is of the body (`content` is off it already).  Raises HeadError, h11.ProtocolError."""
         while self._response_body is None:
             raw = origin.scanner.take(origin.buffer)
             if raw is None:
                 return
             head = parse_response(raw)
             framing = response_framing(self._head.method, head)
-            origin.http.receive_data(raw)
+            length = b"Content-Length: 0\r\n" if head.status >= 200 else b""
+            origin.http.receive_data(without_framing(head.line, head.fields, length))
             event = origin.http.next_event()
             if isinstance(event, h11.Response):
+                origin.http.next_event()
                 self._respond(head)
                 self._response_body = Body(framing)
+                self._reusable = framing != UNTIL_CLOSE
             elif head.status == 101:
                 self._switch(origin, head)
                 return
@@ -279,30 +278,24 @@ class Forward:
                 self._write(h11.InformationalResponse(
                     status_code=head.status, headers=end_to_end(head.fields, request=False), reason=head.reason
                 ))  # fmt: skip
-        taken = self._response_body.take(origin.buffer)
-        if taken:
-            origin.http.receive_data(taken)
-        while not self._response_done:
-            event = origin.http.next_event()
-            if isinstance(event, h11.EndOfMessage):
-                self._response_done = True
-                event = self._last_event(event)
-            elif not isinstance(event, h11.Data):
-                return
-            self._write(event)
-        self._finish()
+        body = self._response_body
+        content = content or body.take(origin.buffer)
+        if content:
+            self._write(h11.Data(data=content))
+        if body.done:
+            self._response_done = True
+            # Trailers go on only where the client's framing has a place for them (RFC 9110 section 6.5.1)
+            trailers = end_to_end(body.trailers, request=False) if self._head.minor else []
+            self._write(h11.EndOfMessage(headers=trailers))
+            self._finish()
 
     def _respond(self, head: ResponseHead) -> None:
         fields = end_to_end(head.fields, request=False)
         fields.append((b"Via", VIA))
         self._write(h11.Response(status_code=head.status, headers=fields, reason=head.reason))
 
-    def _last_event(self, event: h11.EndOfMessage) -> h11.EndOfMessage:
-        """Trailers go on only where the client's framing has a place for them (RFC 9110 section 6.5.1)."""
-        return h11.EndOfMessage() if self._head.minor == 0 else event
-
     def _write(self, event: h11.Event) -> None:
-        self._handler.transport.write(self._server.send(event) or b"")
+        send(self._handler.transport, self._server, event)
 
     def _switch(self, origin: Origin, head: ResponseHead) -> None:
         """101: from here on it is not HTTP (RFC 9110 section 7.8).  Raises HeadError, h11.ProtocolError."""
@@ -338,7 +331,7 @@ class Forward:
         origin, server, handler = self._origin, self._server, self._handler
         if origin is not None:
             states = (origin.http.our_state, origin.http.their_state)
-            if states == (h11.DONE, h11.DONE) and not origin.ended and not origin.buffer:
+            if states == (h11.DONE, h11.DONE) and self._reusable and not origin.ended and not origin.buffer:
                 origin.http.start_next_cycle()
             else:
                 self._drop_origin(cleanly=True)

@@ -1,8 +1,8 @@
-"""Bodies, cut off a stream by their framing and checked on the raw bytes (RFC 9112 sections 6 and 7).
+"""Bodies, read off a stream by their framing (RFC 9112 sections 6 and 7).
 
-`Body.take(buffer)` moves what belongs to the body from the buffer's front and leaves the rest alone: what follows is
-the next message's, or, after an upgrade, no message at all.  What it gives is safe to hand to h11, which reads chunk
-sizes of any length and leaves their extensions and the trailers' names unchecked.
+`Body.take(buffer)` moves what belongs to the body from the buffer's front, gives its content, and leaves the rest
+alone: what follows is the next message's, or, after an upgrade, no message at all.  h11 could do this, but it reads
+chunk sizes of any length, lets extensions and trailers of any kind through, and copies each piece twice.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import enum
 import re
 
-from proxy.http.head import CHUNKED, STRAY, UNTIL_CLOSE, HeadError, parse_fields
+from proxy.http.head import CHUNKED, STRAY, UNTIL_CLOSE, Fields, HeadError, parse_fields
 
 MAX_CHUNK_LINE = 256
 MAX_TRAILERS = 8 << 10
-# Up to 15 digits: less than 2^60.  The extension (RFC 9112 section 7.1.1) is let through and not looked into.
+# Up to 15 digits: less than 2^60.  The extension (RFC 9112 section 7.1.1) is skipped.
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 # RFC 9110 section 6.5.1: fields that change how the message is read have no place after its body
 NOT_IN_TRAILERS = frozenset(
@@ -32,52 +32,76 @@ class State(enum.Enum):
 
 
 class Body:
-    """One body.  `framing` as in head.py."""
+    """One body.  `framing` as in head.py; `trailers` are there once a chunked body is done."""
 
-    __slots__ = ("_chunked", "_endless", "_left", "_state")
+    __slots__ = ("_chunked", "_endless", "_left", "_state", "trailers")
 
     def __init__(self, framing: int) -> None:
         self._chunked = framing == CHUNKED
         self._endless = framing == UNTIL_CLOSE
         self._left = max(framing, 0)
         self._state = State.SIZE if self._chunked else State.DATA if framing else State.DONE
+        self.trailers: Fields = []
 
     @property
     def done(self) -> bool:
         return self._state is State.DONE
 
-    def take(self, buffer: bytearray) -> bytes:
-        """What is this body's and checked, off the buffer's front.  Raises HeadError."""
+    def takes(self, data: bytes) -> bool:
+        """Whether all of a piece is content of this body.  It is then counted, and need not go through a buffer."""
         if self._endless:
-            end = len(buffer)
-        elif self._chunked:
-            end = self._chunks(buffer)
-        else:
-            end = min(self._left, len(buffer))
-            self._left -= end
-            if self._left == 0:
-                self._state = State.DONE
-        taken = bytes(buffer[:end])
-        del buffer[:end]
-        return taken
+            return True
+        if self._state is not State.DATA or len(data) > self._left:
+            return False
+        self._count(len(data))
+        return True
 
-    def _chunks(self, buffer: bytearray) -> int:
-        """Step through chunks; where the last complete piece ends."""
+    def take(self, buffer: bytearray) -> bytes:
+        """The content that is there, off the buffer's front with its framing.  Raises HeadError."""
+        if self._chunked:
+            spans, end = self._chunks(buffer)
+        else:
+            end = len(buffer) if self._endless else min(self._left, len(buffer))
+            spans = [(0, end)]
+            if not self._endless:
+                self._count(end)
+        with memoryview(buffer) as view:
+            content = b"".join([view[start:stop] for start, stop in spans])
+        del buffer[:end]
+        return content
+
+    def end(self) -> bool:
+        """The stream has ended.  Whether that is this body's proper end."""
+        if self._endless:
+            self._state = State.DONE
+        return self.done
+
+    def _count(self, size: int) -> None:
+        """So much content is through."""
+        self._left -= size
+        if self._left == 0 and self._state is State.DATA:
+            self._state = State.DATA_END if self._chunked else State.DONE
+
+    def _chunks(self, buffer: bytearray) -> tuple[list[tuple[int, int]], int]:
+        """Step through chunks: where the content lies, and where the last complete piece ends."""
         at = 0
-        while True:
+        spans: list[tuple[int, int]] = []
+        while self._state is not State.DONE:
+            content = self._state is State.DATA
             step = self._step(buffer, at)
-            if step is None or self._state is State.DONE:
-                return at if step is None else step
+            if step is None:
+                break
+            if content:
+                spans.append((at, step))
             at = step
+        return spans, at
 
     def _step(self, buffer: bytearray, at: int) -> int | None:
-        """One piece of a chunk; None where more bytes are needed."""
+        """Where one piece of a chunk ends; None where more bytes are needed."""
         state = self._state
         if state is State.DATA:
             size = min(self._left, len(buffer) - at)
-            self._left -= size
-            if self._left == 0:
-                self._state = State.DATA_END
+            self._count(size)
             return at + size if size else None
         if state is State.DATA_END:
             if buffer[at : at + 2] == b"\r\n":
@@ -88,7 +112,7 @@ class Body:
             return None
         if state is State.SIZE:
             return self._size(buffer, at)
-        return self._trailers(buffer, at) if state is State.TRAILERS else None
+        return self._trailers(buffer, at)
 
     def _size(self, buffer: bytearray, at: int) -> int | None:
         end = buffer.find(b"\n", at, at + MAX_CHUNK_LINE)
@@ -116,8 +140,9 @@ class Body:
             if len(buffer) - at >= MAX_TRAILERS:
                 raise HeadError(431, "the trailers are larger than 8 KiB")
             return None
-        for name, _ in parse_fields(bytes(buffer[at : end - 2])):
-            if name.lower() in NOT_IN_TRAILERS:
-                raise HeadError(400, "a field that has no place in trailers")
+        trailers = parse_fields(bytes(buffer[at : end - 2]))
+        if any(name.lower() in NOT_IN_TRAILERS for name, _ in trailers):
+            raise HeadError(400, "a field that has no place in trailers")
+        self.trailers = trailers
         self._state = State.DONE
         return end

@@ -45,9 +45,10 @@ class HttpHandler(Handler):
                 self.context.deadlines.start(self, self.context.limits.head_timeout)
             self._next_head(self._scanner)
             return
-        self.hold(data)
         if self._forward is not None:
-            self._forward.client_data()
+            self._forward.client_data(data)
+        else:
+            self.hold(data)
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -89,7 +90,7 @@ class HttpHandler(Handler):
             elif head.method == b"CONNECT":
                 self._connect(head)
             else:
-                self._begin_forward(head, raw)
+                self._begin_forward(head)
         except HeadError as error:
             self.refuse(error)
 
@@ -102,14 +103,14 @@ class HttpHandler(Handler):
         self.hold(b"")
         self.dial(host, port)
 
-    def _begin_forward(self, head: RequestHead, raw: bytes) -> None:
+    def _begin_forward(self, head: RequestHead) -> None:
         target = parse_absolute(head.method, head.target)
         self.context.counters.http_forward += 1
         if self._forward is None:
             from proxy.http.forward import Forward
 
             self._forward = Forward(self)
-        self._forward.begin(head, raw, target)
+        self._forward.begin(head, target)
 
     def next_request(self) -> None:
         """The exchange is complete: on to the next head, of which some may be there already."""

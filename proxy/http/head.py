@@ -39,6 +39,7 @@ class HeadError(Exception):
 
 
 class RequestHead(NamedTuple):
+    line: bytes
     method: bytes
     target: bytes
     minor: int  # of HTTP/1.x
@@ -47,6 +48,7 @@ class RequestHead(NamedTuple):
 
 
 class ResponseHead(NamedTuple):
+    line: bytes
     status: int
     reason: bytes
     minor: int
@@ -99,7 +101,7 @@ def parse_request(head: bytes) -> RequestHead:
     if hosts and HOST.fullmatch(hosts[0]) is None:
         raise HeadError(400, "an invalid Host field")
     framing = body_framing(fields, int(minor))
-    return RequestHead(method, target, int(minor), fields, 0 if framing == UNTIL_CLOSE else framing)
+    return RequestHead(line, method, target, int(minor), fields, 0 if framing == UNTIL_CLOSE else framing)
 
 
 def parse_response(head: bytes) -> ResponseHead:
@@ -111,7 +113,7 @@ def parse_response(head: bytes) -> ResponseHead:
     major, minor, status, reason = match.groups()
     if major != b"1" or minor not in b"01":
         raise HeadError(502, "not an HTTP/1.1 response")
-    return ResponseHead(int(status), reason or b"", int(minor), parse_fields(rest[:-2]))
+    return ResponseHead(line, int(status), reason or b"", int(minor), parse_fields(rest[:-2]))
 
 
 def response_framing(method: bytes, head: ResponseHead) -> int:

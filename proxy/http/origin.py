@@ -7,14 +7,26 @@ from typing import Protocol
 
 import h11
 
-from proxy.http.head import MAX_HEAD, HeadScanner
+from proxy.http.head import MAX_HEAD, Fields, HeadScanner
 from proxy.session import reset
 
 MAX_EVENT = MAX_HEAD + 4096  # for h11: the limits are ours
+FRAMING = (b"content-length", b"transfer-encoding")
+
+
+def without_framing(line: bytes, fields: Fields, more: bytes = b"") -> bytes:
+    """A head for h11, as of a message that has no body."""
+    kept = [b"%b: %b\r\n" % field for field in fields if field[0].lower() not in FRAMING]
+    return b"%b\r\n%b%b\r\n" % (line, b"".join(kept), more)
+
+
+def send(transport: asyncio.Transport, http: h11.Connection, event: h11.Event) -> None:
+    """Write an event in h11's framing."""
+    transport.write(b"".join(http.send_with_data_passthrough(event) or ()))  # one piece is not copied
 
 
 class Owner(Protocol):
-    def origin_data(self, size: int) -> None: ...
+    def origin_data(self, data: bytes) -> None: ...
     def origin_ended(self, clean: bool) -> None: ...
     def origin_drained(self) -> None: ...
 
@@ -35,9 +47,8 @@ class Origin(asyncio.Protocol):
         self.full = False
 
     def data_received(self, data: bytes) -> None:
-        self.buffer += data
         if self.owner is not None:
-            self.owner.origin_data(len(data))
+            self.owner.origin_data(data)
 
     def eof_received(self) -> bool:
         self._end(clean=True)

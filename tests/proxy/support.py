@@ -141,7 +141,8 @@ class Client:
         return heard
 
     def end(self) -> None:
-        self.writer.write_eof()
+        with contextlib.suppress(OSError):  # it may be reset already
+            self.writer.write_eof()
 
     async def close(self) -> None:
         self.writer.close()

@@ -47,9 +47,25 @@ def test_holes_are_sent_once_each() -> None:
     holes = []
     while (hole := recovery.next_hole(0)) is not None:
         holes.append(hole)
-        recovery.resent(hole[1], 1.0)
+        recovery.resent(hole[1], 100, 1.0)
     assert holes == [(0, 10), (20, 30)]
     assert recovery.pipe(0, 100, MSS) == 50
+
+
+def test_a_lost_retransmission_shows_by_what_was_sent_after_it() -> None:
+    recovery = board((10, 50))
+    recovery.detect(0, MSS)
+    recovery.enter_fast(0, 60)
+    recovery.resent(10, 60, 1.0)
+    recovery.mark_sacked(60, 80, 99)  # new data; might still be reordering
+    recovery.detect(0, MSS)
+    assert recovery.next_hole(0) is None
+    recovery.mark_sacked(80, 90, 99)
+    recovery.detect(0, MSS)
+    assert recovery.next_hole(0) == (0, 10)
+    recovery.resent(10, 90, 2.0)
+    recovery.detect(0, MSS)
+    assert recovery.next_hole(0) == (50, 60)
 
 
 def test_recovery_ends_at_the_point() -> None:
@@ -68,7 +84,7 @@ def test_a_time_out_loses_all_but_what_is_sacked() -> None:
     recovery = board((10, 20))
     recovery.lose_all(0, 50)
     assert recovery.next_hole(0) == (0, 10)
-    recovery.resent(10, 1.0)
+    recovery.resent(10, 50, 1.0)
     assert recovery.next_hole(0) == (20, 50)
     assert recovery.pipe(0, 50, MSS) == 10
 

@@ -145,7 +145,7 @@ def _account(tcb: ControlBlock, start: int, end: int, now: float) -> None:
         return
     sender.timed_at = 0.0  # Karn: what is in flight can no longer tell the time
     sender.resent += -(-(end - start) // sender.mss)
-    recovery.resent(end, now)
+    recovery.resent(end, sender.nxt, now)
     if start == sender.una and recovery.phase is Phase.FAST:
         tcb.retransmit_at = now + tcb.rtt.timeout()  # the repair of the head gets its time too
 

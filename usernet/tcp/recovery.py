@@ -24,13 +24,25 @@ class Phase(enum.Enum):
 class Recovery:
     """Sequence numbers are unwrapped ones."""
 
-    __slots__ = ("duplicates", "ends", "forced", "lost_below", "phase", "point", "resent_at", "resent_to", "starts")
+    __slots__ = (
+        "duplicates",
+        "ends",
+        "forced",
+        "lost_below",
+        "phase",
+        "point",
+        "resent_at",
+        "resent_nxt",
+        "resent_to",
+        "starts",
+    )
 
     def __init__(self, una: int) -> None:
         self.starts: list[int] = []
         self.ends: list[int] = []
         self.lost_below = una
         self.resent_to = una
+        self.resent_nxt = una  # SND.NXT and the time when something was last resent
         self.resent_at = 0.0
         self.point = una  # recovery is over once this is acknowledged
         self.phase = Phase.OPEN
@@ -55,8 +67,13 @@ class Recovery:
         ends[first:behind] = [end]
 
     def detect(self, una: int, mss: int) -> bool:
-        """Raise `lost_below` by IsLost() of RFC 6675 4; whether anything unacknowledged is lost."""
+        """Raise `lost_below` by IsLost() of RFC 6675 4; whether anything unacknowledged is lost.
+
+        When as much has arrived of what was first sent after the last resending, that was lost too: begin again.
+        """
         starts, ends = self.starts, self.ends
+        if self.resent_to > una and ends and ends[-1] > self.resent_nxt + (DUPLICATE_THRESHOLD - 1) * mss:
+            self.resent_to = una
         above = 0
         for count, at in enumerate(range(len(starts) - 1, -1, -1), 1):
             above += ends[at] - starts[at]
@@ -133,7 +150,8 @@ class Recovery:
             end = min(end, self.starts[at])
         return (start, end) if start < end else None
 
-    def resent(self, end: int, now: float) -> None:
+    def resent(self, end: int, nxt: int, now: float) -> None:
         self.resent_to = end
+        self.resent_nxt = nxt
         self.resent_at = now
         self.forced = False

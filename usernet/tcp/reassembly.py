@@ -28,7 +28,7 @@ class Reassembly:
         self.fresh = 0  # how many of those no ACK has reported yet
 
     def insert(self, start: int, data: bytes, most: int) -> bool:
-        """Keep data beyond a gap, unless that makes more than `most` blocks; what is held wins over what overlaps it."""
+        """Keep data beyond a gap, unless that makes more than `most` blocks.  What is held wins over what overlaps."""
         end = start + len(data)
         starts, ends = self.starts, self.ends
         first = bisect_left(ends, start)

@@ -41,6 +41,9 @@ class Sniffer(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         context = self._context
         context.sessions.add(self)
+        if context.closing:
+            self._transport.abort()
+            return
         context.begin_handshake(self)
         context.deadlines.start(self, context.limits.sniff_timeout)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import functools
+import logging
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ ACCEPT_BURST = 64  # then the loop gets its turn
 ACCEPT_PAUSE = 0.25  # after an error such as EMFILE, which would otherwise repeat at once and for ever
 SWEEPS = 8  # per idle_timeout
 CLOSE_TIMEOUT = 1.0
+LOG_INTERVAL = 60.0  # the same complaint again only after so long a pause
 
 
 class OpenListener(UsernetError):
@@ -59,7 +61,18 @@ class ProxyStatistics:
 class Listener:
     """One bound socket.  `address` and `port` are the real ones."""
 
-    __slots__ = ("_accepting", "_context", "_openers", "_resume", "_socket", "_tasks", "address", "port", "protocols")
+    __slots__ = (
+        "_accepting",
+        "_context",
+        "_openers",
+        "_quiet_until",
+        "_resume",
+        "_socket",
+        "_tasks",
+        "address",
+        "port",
+        "protocols",
+    )
 
     def __init__(self, context: Context, sock: socket.socket, openers: Mapping[str, Opener]) -> None:
         self._context = context
@@ -68,6 +81,7 @@ class Listener:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
+        self._quiet_until = 0.0  # of the clock of the loop
         self.address, self.port = sock.getsockname()[:2]
         self.protocols = frozenset(openers)
 
@@ -88,8 +102,6 @@ class Listener:
             self._resume.cancel()
             self._resume = None
         self._socket.close()
-        for task in self._tasks:
-            task.cancel()
 
     def _accept(self) -> None:
         context = self._context
@@ -115,24 +127,27 @@ class Listener:
                 context.clients[address[0]] = count + 1
             context.open += 1
             context.counters.accepted += 1
-            task = context.loop.create_task(self._adopt(sock))
+            task = context.loop.create_task(self._adopt(sock, address[0]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _adopt(self, sock: socket.socket) -> None:
+    async def _adopt(self, sock: socket.socket, host: str) -> None:
         context = self._context
         try:
             await context.loop.connect_accepted_socket(lambda: Sniffer(context, self._openers), sock)
         except OSError as error:  # it had gone already
             log.debug("a client was lost while it was accepted: %s", error)
             sock.close()
-            context.open -= 1
+            context.gone(host)
 
     def _pause(self, why: str, seconds: float | None) -> None:
         """Stop accepting for a moment, or until there is room."""
         self._stop()
         self._context.counters.accept_pauses += 1
-        log.info("accepting pauses on %s port %d: %s", self.address, self.port, why)
+        now = self._context.loop.time()
+        level = logging.INFO if now >= self._quiet_until else logging.DEBUG
+        self._quiet_until = now + LOG_INTERVAL
+        log.log(level, "accepting pauses on %s port %d: %s", self.address, self.port, why)
         if seconds is not None:
             self._resume = self._context.loop.call_later(seconds, self._resumed)
 
@@ -209,6 +224,7 @@ class Proxy:
     async def close(self) -> None:
         """Stop listening, end every connection, and wait until they are gone."""
         context = self._context
+        context.closing = True
         for listener in self._listeners:
             self._policy.own.discard((listener.address, listener.port))
             listener.close()

@@ -65,8 +65,8 @@ class Session(Protocol):
 
 class Context:
     __slots__ = (
-        "_scratch", "clients", "counters", "deadlines", "dialer", "handshakes", "limits", "loop", "on_room", "open",
-        "sessions",
+        "_scratch", "clients", "closing", "counters", "deadlines", "dialer", "handshakes", "limits", "loop",
+        "on_room", "open", "sessions",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -79,6 +79,7 @@ class Context:
         self.handshakes: dict[Expiring, None] = {}  # in order of arrival
         self.clients: dict[str, int] = {}  # connections by client address
         self.open = 0
+        self.closing = False  # whoever still arrives is sent away
         self.on_room: Callable[[], None] | None = None  # somebody left: accepting may go on
         self._scratch: memoryview | None = None
 
@@ -100,9 +101,12 @@ class Context:
     def left(self, session: Session, transport: asyncio.Transport) -> None:
         """A client's connection is lost."""
         self.sessions.discard(session)
+        self.gone(client_host(transport))
+
+    def gone(self, host: str) -> None:
+        """A client's place is free."""
         self.open -= 1
         if self.clients:
-            host = client_host(transport)
             count = self.clients.get(host, 0) - 1
             if count > 0:
                 self.clients[host] = count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import socket
@@ -12,7 +13,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.session import Limits
+from proxy.session import Limits, end_writing
 from tests.proxy.support import Bench, Client, Handle, bench, digest, echo, serving, until
 from tests.proxy.test_socks_handler import HELLO, request
 
@@ -211,3 +212,13 @@ async def test_busy_relay_does_not_count_as_idle() -> None:
 
     async with relayed(server, limits=Limits(idle_timeout=0.3)) as (_, client):
         assert await client.rest() == b"x" * 40
+
+
+async def test_an_end_that_cannot_be_passed_on() -> None:
+    """The client is reset in the very moment in which the server ends: write_eof raises, and nothing else does."""
+
+    class Gone(asyncio.Transport):
+        def write_eof(self) -> None:
+            raise OSError(errno.ENOTCONN, "not connected")
+
+    end_writing(Gone())

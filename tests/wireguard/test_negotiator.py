@@ -414,6 +414,16 @@ def test_persistent_keepalive_makes_the_session_and_keeps_it() -> None:
     assert len(world.sent(DATA, a)) == 4  # and a passive one for BA
 
 
+def test_persistent_keepalive_renews_the_key_in_time() -> None:
+    world, a, _ = connected(persistent_keepalive=25)
+    start = world.now
+    world.run(600)
+    sent = initiations(world, a, since=start + 1)
+    assert sent[0] == start + 125  # the first packet with a key of 120 s, long before it is rejected
+    assert len(sent) == 4
+    assert a.take(SessionExpired) == []
+
+
 def test_persistent_keepalive_begins_by_itself() -> None:
     world, a, b = pair(persistent_keepalive=25)
     world.run(0.001)

@@ -7,9 +7,22 @@ import socket
 
 import pytest
 
-from tests.support.networks import LEFT, LEFT6, RIGHT, RIGHT6, RIGHT_OUTER, Pair, config_of, key_pair, memory_pair
+from tests.support.networks import (
+    LEFT,
+    LEFT6,
+    LEFT_OUTER,
+    RIGHT,
+    RIGHT6,
+    RIGHT_OUTER,
+    Pair,
+    config_of,
+    key_pair,
+    memory_pair,
+)
+from usernet.aio import endpoints
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
+from usernet.burst.packets import Address
 from usernet.errors import HostUnreachable, NameNotFound, NameServerFailed, NoHandshake, NoRoute
 from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
 
@@ -234,3 +247,71 @@ async def test_closing_lets_what_was_written_leave(impairment: Impairment) -> No
             await fill_and_close(pair, received, 300_000)
         await asyncio.sleep(0)
         assert len(received) == 300_000
+
+
+async def test_an_endpoint_that_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dial waits for it, as long as it may wait for anything."""
+    known = asyncio.Event()
+
+    async def look_up(host: str, port: int) -> list[Address]:
+        await known.wait()
+        return [RIGHT_OUTER]
+
+    monkeypatch.setattr(endpoints, "host_look_up", look_up)
+    left_link, right_link = memory_links(asyncio.get_running_loop(), addresses=(LEFT_OUTER, RIGHT_OUTER))
+    (left_key, left_public), (right_key, right_public) = key_pair(), key_pair()
+    left_config = config_of(left_key, (LEFT,), right_public, (RIGHT,), ("far.example.test", 51820))
+    right_config = config_of(right_key, (RIGHT,), left_public, (LEFT,), None)
+    async with (
+        Network(left_config, datagram_link=left_link) as left,
+        Network(right_config, datagram_link=right_link) as right,
+    ):
+        server = await right.create_server(Silent, None, 0)
+        dial = asyncio.ensure_future(left.create_connection(Silent, RIGHT, server.port))
+        reach = asyncio.ensure_future(left.reach([RIGHT]))
+        await asyncio.sleep(0)
+        assert left_link.sent == 0
+        known.set()
+        await reach
+        transport, _ = await dial
+        transport.abort()
+
+
+async def test_an_endpoint_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(host: str, port: int) -> list[Address]:
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr(endpoints, "host_look_up", look_up)
+    (key, _), (_, peer) = key_pair(), key_pair()
+    link, _ = memory_links(asyncio.get_running_loop())
+    config = config_of(key, (LEFT,), peer, (RIGHT,), ("far.example.test", 51820))
+    async with Network(config, datagram_link=link, dial_timeout=0.05) as net:
+        with pytest.raises(NoHandshake, match=r"far\.example\.test does not resolve: Name or service not known"):
+            await net.create_connection(Silent, RIGHT, 80)
+
+
+async def test_happy_eyeballs_through_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The IPv6 address does not answer; the IPv4 one, tried 300 ms later, wins, and nothing is left of the other."""
+
+    async def resolve(name: str, families: tuple[int, ...]) -> list[str]:
+        return [RIGHT6, RIGHT]
+
+    async with memory_pair() as pair:
+        monkeypatch.setattr(pair.left._resolver, "resolve", resolve)
+        server = await pair.right.create_server(Silent, RIGHT, 0)
+        transport, _ = await pair.left.create_connection(Silent, "both.example.test", server.port)
+        assert transport.get_extra_info("peername")[0] == RIGHT, "refused there, so tried here at once"
+        light = await pair.right.create_server(Silent, RIGHT, 0)
+        # As if a router on the way dropped all IPv6: neither an answer nor a refusal.
+        refuse = pair.right._host._connections._refuse
+        monkeypatch.setattr(
+            type(pair.right._host._connections),
+            "_refuse",
+            lambda self, source, *rest: None if len(source) == 16 else refuse(source, *rest),
+        )
+        started = asyncio.get_running_loop().time()
+        transport, _ = await pair.left.create_connection(Silent, "both.example.test", light.port)
+        assert transport.get_extra_info("peername")[0] == RIGHT
+        assert 0.25 < asyncio.get_running_loop().time() - started < 3
+        await asyncio.sleep(0)
+        assert len(pair.left._link._owners) == 2

@@ -278,6 +278,20 @@ async def test_a_silent_server() -> None:
         assert len(server.questions) == 2, "a lost question is asked again"
 
 
+async def test_a_silent_server_makes_the_tunnel_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The far end may have forgotten our session: it takes a handshake to find out."""
+    server = NameServer(ZONE)
+    async with tunnel(server) as net:
+        hurry(net)
+        await net.resolve("www.example.test", family=4)
+        doubted: list[bytes] = []
+        monkeypatch.setattr(net._tunnel, "request_handshake", lambda key, now: doubted.append(key))
+        server.twist = lambda query, response: None
+        with pytest.raises(NameServerFailed):
+            await net.resolve("four.example.test", family=4)
+        assert doubted
+
+
 async def test_a_server_that_nobody_carries() -> None:
     async with tunnel(None, dns_servers=("192.0.2.53",)) as net:
         with pytest.raises(NameServerFailed, match=r"no peer's allowed IPs cover 192\.0\.2\.53"):

@@ -176,7 +176,7 @@ async def test_echo(arena: Arena) -> None:
 
 
 async def test_default_write_limits(arena: Arena) -> None:
-    deviates(arena, "its default low limit is 16 bytes")
+    deviates(arena, "has a default low limit of 16 bytes")
     client, _ = await arena.pair()
     low, high = client.transport.get_write_buffer_limits()
     assert (low, high) == (16 << 10, 64 << 10)
@@ -529,6 +529,21 @@ async def collect_reports() -> list[dict[str, Any]]:
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
     return reports
+
+
+async def test_connection_made_fails(arena: Arena) -> None:
+    deviates(arena, "fails create_connection")
+
+    class Broken(Recorder):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            raise ArithmeticError("not made for this")
+
+    reports = await collect_reports()
+    client, server = await arena.pair(Broken, Broken)
+    assert isinstance(reports[0]["exception"], ArithmeticError)
+    client.transport.write(b"all the same")
+    assert await server.until_received(12) == b"all the same"
 
 
 async def test_data_received_fails(arena: Arena) -> None:

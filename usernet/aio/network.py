@@ -292,6 +292,10 @@ class Network:
         except TimeoutError:
             raise self._reach.too_late(addresses[0], packed, self.dial_timeout) from None
 
+    def doubt(self, address: str) -> None:
+        """Something at this IP literal does not answer: have its peer asked for a new session, at most every 5 s."""
+        self._on_stalled(pack_address(address))
+
     # Dialling
 
     async def _connect(self, host: str, port: int, local_port: int, delay: float) -> Connection:
@@ -343,8 +347,9 @@ class Network:
         public_key = self._tunnel.route(remote)
         if public_key is not None:
             self._tunnel.request_handshake(public_key, boottime())
+            self._device.wake()
 
     def _on_endpoint(self, public_key: bytes, address: Address) -> None:
         self._tunnel.set_endpoint(public_key, address)
-        self._tunnel.request_handshake(public_key, boottime())
+        self._reach.wake_waiters()
         self._device.wake()

@@ -94,9 +94,13 @@ class Reach:
 
     def on_event(self, event: TunnelEvent) -> None:
         if isinstance(event, HandshakeCompleted):
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self.wake_waiters()
+
+    def wake_waiters(self) -> None:
+        """Have everybody in session() look and ask again."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def too_late(self, host: str, addresses: Iterable[bytes], seconds: float) -> OSError:
         """What a dial towards these addresses that ran out of time died of."""

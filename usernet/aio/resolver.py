@@ -153,6 +153,7 @@ class Resolver:
                         return await ask(self._net, server, name, record)
                 except TimeoutError:
                     troubles[server] = "did not answer"
+                    self._net.doubt(server)
                 except ServerTrouble as error:
                     troubles[server] = str(error)
                 except OSError as error:

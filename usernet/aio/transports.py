@@ -11,7 +11,7 @@ is paused the data stays in the receive buffer and closes the window.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from usernet.aio.addresses import socket_name
@@ -82,7 +82,7 @@ class StreamTransport(asyncio.Transport):
 
     def start(self) -> None:
         """connection_made; what has arrived already follows in a call of its own."""
-        self._protocol.connection_made(self)
+        self._call(self._protocol.connection_made, self)
         connection = self._connection
         connection.readiness = 0  # of before it was ours; what counts is looked at now
         if connection.readable_bytes or connection.at_eof or connection.error is not None:
@@ -109,7 +109,8 @@ class StreamTransport(asyncio.Transport):
     def _on_writable(self) -> None:
         unsent = self._connection.unsent_bytes
         if self._writing_paused and unsent <= self._low:
-            self._resume_protocol()
+            self._writing_paused = False
+            self._call(self._protocol.resume_writing)
             unsent = self._connection.unsent_bytes  # it may have written
         if self._closing and not self._lost and not unsent:
             self._finish()
@@ -302,21 +303,16 @@ class StreamTransport(asyncio.Transport):
 
     def _pause_protocol(self) -> None:
         self._writing_paused = True
-        try:
-            self._protocol.pause_writing()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # noqa: BLE001 - as asyncio
-            self._report(error, "protocol.pause_writing() failed")
+        self._call(self._protocol.pause_writing)
 
-    def _resume_protocol(self) -> None:
-        self._writing_paused = False
+    def _call(self, callback: Callable[..., object], *args: object) -> None:
+        """As asyncio: a failure in these is reported, and the connection goes on."""
         try:
-            self._protocol.resume_writing()
+            callback(*args)
         except (SystemExit, KeyboardInterrupt):
             raise
-        except BaseException as error:  # noqa: BLE001 - as asyncio
-            self._report(error, "protocol.resume_writing() failed")
+        except BaseException as error:  # noqa: BLE001 - whatever it is
+            self._report(error, f"protocol.{callback.__name__}() failed")
 
     def _finish(self) -> None:
         """All was sent once: the connection ends by itself now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import socket
 import subprocess
@@ -275,3 +276,48 @@ def test_any_first_bytes(clients: list[tuple[bytes, int]], login: bool) -> None:
         assert reports == []
 
     asyncio.run(run())
+
+
+async def test_nothing_of_a_connection_stays() -> None:
+    """No cycles: without the collector, all of it is gone when its transports are."""
+    kinds = "Sniffer SocksHandler HttpHandler Forward Origin ClientSide TunnelSide Farewell Dialogue"
+
+    def left() -> list[str]:
+        names = [type(thing).__name__ for thing in gc.get_objects()]
+        return [name for name in names if name in kinds.split()]
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(hello) as port, bench() as made:
+            target = b"127.0.0.1:%d" % port
+            for data in (
+                HELLO + request("127.0.0.1", port),
+                HELLO + request("127.0.0.1", 0),
+                HELLO[:2],
+                b"CONNECT %b HTTP/1.1\r\nHost: x\r\n\r\n" % target,
+                b"GET http://%b/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % target,
+                b"GET http://%b/ HTTP/1.1\r\nHost: x\r\n\r\n" % target,
+                b"GET / HTTP/1.1\r\n\r\n",
+                b"\x16",
+            ):
+                client = await made.client()
+                await client.send(data)
+                client.end()
+                with contextlib.suppress(ConnectionError):
+                    await client.rest()
+                await client.close()
+            await until(lambda: made.proxy.statistics().connections == 0)
+            await until(lambda: all(transport.is_closing() for transport in made.net.transports))
+            made.net.transports.clear()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert left() == []
+    finally:
+        gc.enable()
+
+
+async def hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An origin that answers once and leaves."""
+    if await reader.read(10):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

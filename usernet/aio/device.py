@@ -28,7 +28,7 @@ from usernet.wireguard.tunnel import Rejected, Tunnel
 DELIVER_BYTES: Final = 256 << 10
 TAKE_BYTES: Final = 256 << 10
 # Then let the loop look at everything else before sending on.
-TURN_BYTES: Final = 1 << 20
+TURN_BYTES: Final = 256 << 10
 HANDSHAKE_SECONDS: Final = 0.002
 # uvloop rounds to this: what is asked for below it could fire at once, over and over.
 TIMER_RESOLUTION: Final = 0.001

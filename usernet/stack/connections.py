@@ -339,8 +339,9 @@ class Connections:
         """Every stalled connection tries at once."""
         self._stall.clear()
         for attached in list(self.by_flow.values()):
-            attached.connection.path_changed(now)
-            self.settle(attached, now)
+            if attached.connection.rtt.backoff:  # few of many: each rekey comes by here
+                attached.connection.path_changed(now)
+                self.settle(attached, now)
 
     def count_by_state(self) -> dict[str, int]:
         return dict(Counter(attached.connection.state.value for attached in self.by_flow.values()))

@@ -91,8 +91,8 @@ class Handler(asyncio.Protocol):
             self.transport.pause_reading()
 
     def read_on(self) -> None:
-        """What was held has been used."""
-        if self._paused and not self.ended and len(self.held) <= self.context.limits.held_bytes:
+        """What was held has been used, as far as it goes."""
+        if self._paused and not self.ended:
             self._paused = False
             self.transport.resume_reading()
 

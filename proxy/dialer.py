@@ -83,6 +83,7 @@ class Dialer:
         loop = asyncio.get_running_loop()
         started: list[asyncio.Task[asyncio.Transport]] = []
         pending: set[asyncio.Task[asyncio.Transport]] = set()
+        done: set[asyncio.Task[asyncio.Transport]] = set()
         errors: list[BaseException] = []
         winner: asyncio.Task[asyncio.Transport] | None = None
         try:
@@ -94,17 +95,18 @@ class Dialer:
                 delay = RACE_DELAY if len(started) < len(addresses) else None
                 done, pending = await asyncio.wait(pending, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    error = task.exception()
-                    if error is None:
+                    if task.exception() is None:
                         winner = task
                         return task.result()
-                    errors.append(error)
+                    errors.append(cast(BaseException, task.exception()))
+            # The first error is reported, but one family's NoRoute says nothing while another could be tried.
+            raise next((e for e in errors if not isinstance(e, NoRoute)), errors[0])
         finally:
             for task in started:
                 if task is not winner:
                     self._discard(task)
-        # The first error is reported, but that one family has no route says nothing while another could be tried.
-        raise next((e for e in errors if not isinstance(e, NoRoute)), errors[0])
+            # What is raised refers to this frame by its traceback: the frame must not refer back.
+            del started, pending, done, errors, task
 
     def _discard(self, task: asyncio.Task[asyncio.Transport]) -> None:
         self._losers.add(task)

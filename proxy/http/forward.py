@@ -17,7 +17,6 @@ import asyncio
 from typing import Protocol
 
 import h11
-from h11._state import MIGHT_SWITCH_PROTOCOL
 
 from proxy.http.answer import answer
 from proxy.http.framing import Body
@@ -154,11 +153,10 @@ class Forward:
     def _request_fields(self, head: RequestHead, target: Target) -> Fields | None:
         """The fields to send on, or None where the request ends here (RFC 9110 section 7.6.2, Max-Forwards)."""
         fields: Fields = [(b"Host", target.authority)]  # RFC 9112 section 3.2.2: whatever the client's Host says
-        left = find(head.fields, b"max-forwards") if head.method in (b"TRACE", b"OPTIONS") else None
-        limited = left is not None and left.isdigit()
+        limited = head.method in (b"TRACE", b"OPTIONS")
         for name, value in end_to_end(head.fields, request=True):
             lower = name.lower()
-            if lower == b"max-forwards" and limited:
+            if lower == b"max-forwards" and limited and value.isdigit():
                 if not value.strip(b"0"):
                     return None
                 value = b"%d" % (int(value[-9:]) - 1)
@@ -202,14 +200,15 @@ class Forward:
             handler.abort()
 
     def origin_drained(self) -> None:
-        self._handler.read_on()
+        if len(self._handler.held) <= self._handler.context.limits.held_bytes:
+            self._handler.read_on()
 
     def _client_at_fault(self, error: HeadError) -> None:
         self._drop_origin(cleanly=False)
         if self._response_body is None:
             self._handler.refuse(error)
         else:
-            self._handler.abort()
+            reset(self._handler.transport)
 
     # -- origin to client --
 
@@ -299,7 +298,8 @@ class Forward:
 
     def _switch(self, origin: Origin, head: ResponseHead) -> None:
         """101: from here on it is not HTTP (RFC 9110 section 7.8).  Raises HeadError, h11.ProtocolError."""
-        if not self._request_done or self._server.their_state is not MIGHT_SWITCH_PROTOCOL:
+        might_switch = self._server.their_state is h11.MIGHT_SWITCH_PROTOCOL  # type: ignore[attr-defined]
+        if not (self._request_done and might_switch):
             raise HeadError(502, "101 unasked")
         fields = end_to_end(head.fields, request=False)
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", find(head.fields, b"upgrade") or b"")]

@@ -129,6 +129,12 @@ class HttpHandler(Handler):
         else:
             self.start_relay(tunnel, ESTABLISHED)
 
+    def start_relay(
+        self, tunnel: asyncio.Transport, answer: bytes, *, downward: bytes = b"", tunnel_full: bool = False
+    ) -> None:
+        super().start_relay(tunnel, answer, downward=downward, tunnel_full=tunnel_full)
+        self._drop_forward()
+
     def rejected(self, reply: Reply) -> None:
         self.farewell(refusal(reply))
 

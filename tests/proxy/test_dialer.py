@@ -151,11 +151,12 @@ async def test_first_telling_error(errors: list[BaseException], expected: type[B
         await dialer(net).dial("a.test", 80)
 
 
-async def test_time_limit_and_cancellation() -> None:
+@pytest.mark.parametrize(("timeout", "dialled"), [(-0.45, 1), (-0.1, 2)])
+async def test_time_limit_and_cancellation(timeout: float, dialled: int) -> None:
     net = Net({"a.test": ["192.0.2.1", "192.0.2.2"]}, {"192.0.2.1": asyncio.Event(), "192.0.2.2": asyncio.Event()})
-    made = dialer(net, timeout=-0.1)
+    made = dialer(net, timeout=timeout)
     with pytest.raises(TimeoutError):
         await made.dial("a.test", 80)
     while made._losers:
         await asyncio.sleep(0)
-    assert net.cancelled == ["192.0.2.1", "192.0.2.2"]
+    assert net.cancelled == ["192.0.2.1", "192.0.2.2"][:dialled]

@@ -449,6 +449,24 @@ async def test_max_forwards(method: bytes) -> None:
         assert len(script.heads) == 1
 
 
+async def test_max_forwards_that_is_no_number() -> None:
+    script = Script(OK)
+    async with forwarding(script) as (_, client, port):
+        await client.send(line(b"TRACE", port) + b"Max-Forwards: 5\r\nMax-Forwards: x\r\n\r\n")
+        await response(client)
+        assert b"Max-Forwards: 4\r\nMax-Forwards: x\r\n" in script.heads[0]
+
+
+async def test_pipeline_beyond_what_is_held() -> None:
+    script = Script(*[OK] * 50)
+    async with forwarding(script, Limits(held_bytes=100)) as (_, client, port):
+        chunked = b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: " + b"9" * 300 + b"\r\n\r\n"
+        piece = line(b"GET", port) + b"\r\n" + line(b"POST", port) + chunked
+        await client.send(piece * 25, cuts=range(90, 25 * len(piece), 90))
+        for _ in range(50):
+            assert (await response(client))[1] == b"ok"
+
+
 async def test_keepalive_ends_in_silence() -> None:
     async with forwarding(Script(OK, OK), Limits(keepalive_timeout=0.05)) as (_, client, port):
         await client.send(line(b"GET", port) + b"\r\n")

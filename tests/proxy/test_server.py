@@ -286,7 +286,7 @@ async def test_nothing_of_a_connection_stays() -> None:
 
     def left() -> list[str]:
         names = [type(thing).__name__ for thing in gc.get_objects()]
-        return [name for name in names if name in kinds.split()]
+        return [name for name in names if name in kinds]
 
     gc.collect()
     before = left()  # the exceptions that are parameters of other tests remember where they were raised

@@ -436,6 +436,27 @@ def test_tos(run: Run, opened: Opened) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("host", [V4, pytest.param(V6, marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6 here"))])
+def test_tos_of_what_arrives(run: Run, opened: Opened, host: str) -> None:
+    """Plain datagrams of one burst have one; a merged message has its own."""
+
+    async def test() -> None:
+        sender, receiver = opened(), opened()
+        to = address_of(receiver, host)
+        for tos in (0, 0, 3, 3, 3, 0x8A, 0):
+            sender.send(send_burst(to, datagrams(1, 100), tos))
+        for tos in (3, 0):
+            sender.send(send_burst(to, datagrams(4, 100), tos))
+        bursts = receiver.receive()
+        assert [(burst.tos, len(burst.lengths)) for burst in bursts] == [
+            (0, 2), (3, 3), (0x8A, 1), (0, 1), (3, 4), (0, 4),
+        ]  # fmt: skip
+        sender.send(send_burst(to, datagrams(1, 100), 3))
+        assert [burst.tos for burst in receiver.receive()] == [3]
+
+    run(test)
+
+
 # --- what goes wrong ---
 
 

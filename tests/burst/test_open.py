@@ -542,10 +542,29 @@ def test_trimmed_to_the_ip_length(receiver: Receiver) -> None:
 
 
 def test_congestion_experienced(receiver: Receiver) -> None:
-    """RFC 6040, 4.2: the outer mark counts where the inner packet is ECN-capable."""
+    """RFC 6040, 4.2: the outer mark counts where the inner packet is ECN-capable; to others it is a loss."""
     segments = [Segment(flow=tos, tos=tos, payload=b"ab") for tos in range(4)]
-    receiver.open(seal_all(encoded(segments)), tos=3)
-    assert [bool(row[5] & ECN_CE) for row in receiver.out.rows] == [False, True, True, True]
+    receiver.open([*seal_all(encoded(segments)), seal(b"", 4)], tos=3)
+    assert [bool(row[5] & ECN_CE) for row in receiver.out.rows] == [True, True, True]
+    assert receiver.drops == {"congestion": 1}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(("outer", "expected"), [(0, [0, 1, 2, 3]), (1, [0, 1, 1, 3]), (2, [0, 1, 2, 3]), (3, [3] * 3)])
+def test_headers_are_decapsulated(receiver: Receiver, version: int, outer: int, expected: list[int]) -> None:
+    """The table of RFC 6040, 4.2; for rows of one segment, of several, and of what is not TCP."""
+    for number, (tos, count) in enumerate((tos, count) for tos in (0xB8, 0xB9, 0xBA, 0xBB) for count in (1, 3)):
+        segments = stream(count, Segment(flow=number, version=version, tos=tos))
+        receiver.open(seal_all(encoded(segments), 10 * number), tos=outer)
+    shift = 0 if version == 4 else 4
+    found = []
+    for at, *_ in receiver.out.rows:
+        head = bytes(receiver.out.buf[at : at + 20])
+        found.append(head[1] >> shift & 3)
+        assert version == 6 or checksum(head) == 0
+    assert found == [ecn for ecn in expected for _ in range(2)]
+    assert [row[3] for row in receiver.out.rows] == [1, 3] * len(expected)
+    assert receiver.drops == ({"congestion": 4} if outer == 3 else {})
 
 
 def test_any_bytes(receiver: Receiver) -> None:

@@ -145,6 +145,8 @@ def expected_rows(segments: Iterable[Segment], *, outer_ce: bool = False) -> lis
     """What a kernel must make of these, sealed in this order."""
     groups: list[list[Segment]] = []
     for segment in segments:
+        if outer_ce and not segment.tos & 3:
+            continue
         if segment.wrong_checksum or (segment.wrong_ip_checksum and segment.version == 4):
             raise AssertionError("such a burst is opened packet by packet: see `expected_singles`")
         mine = [group for group in groups if (group[0].flow, group[0].version) == (segment.flow, segment.version)]
@@ -169,11 +171,15 @@ def _continues(group: list[Segment], segment: Segment) -> bool:
 def expected_singles(segments: Iterable[Segment], *, outer_ce: bool = False) -> list[Expected]:
     """The same where something in the burst was wrong."""
     good = (s for s in segments if not s.wrong_checksum and not (s.wrong_ip_checksum and s.version == 4))
+    if outer_ce:
+        good = (segment for segment in good if segment.tos & 3)
     return [_row([segment], outer_ce) for segment in good]
 
 
 def _row(group: list[Segment], outer_ce: bool) -> Expected:
     first = group[0]
+    if outer_ce and first.tos & 3:
+        first = replace(first, tos=first.tos | 3)
     packet = bytearray(first.encode() + b"".join(segment.payload for segment in group[1:]))
     transport = 20 if first.version == 4 else 40
     flags = CHECKSUM_OK

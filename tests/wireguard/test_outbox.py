@@ -76,6 +76,16 @@ def test_reserved_bytes_are_in_every_datagram() -> None:
             assert bytes(burst.buf[at + 1 : at + 4]) == b"abc"
 
 
+def test_the_ecn_field_is_copied_to_the_outside() -> None:
+    box, session = outbox()
+    marked = SuperPacket(b"\x45\xba" + bytes(1398))
+    box.seal(session, [PACKET, marked, marked, PACKET], TO, NO_RESERVED)
+    bursts = box.take()
+    assert [(burst.tos, len(burst.buf) // burst.segment_size) for burst in bursts] == [(0, 1), (2, 2), (0, 1)]
+    counters = [int.from_bytes(burst.buf[8:16], "little") for burst in bursts]
+    assert counters == [0, 1, 3]
+
+
 def test_messages_are_bounded_until_taken() -> None:
     box, _ = outbox()
     assert all(box.put(bytes(148), TO) for _ in range(MAX_MESSAGES))

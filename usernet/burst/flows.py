@@ -7,7 +7,8 @@ Stages for each packet, which lies decrypted in the scratch buffer:
    that may differ between segments.  The checksum is not verified yet, only what it promises is noted.
 3. No: its checksum is verified, it becomes a row of its own and closes the super-packet of its flow, so that no packet
    overtakes another of the same flow.
-4. `flush`: one sum over the payload of each super-packet against what its headers promise; then rows move together.
+4. `flush`: one sum over the payload of each super-packet against what its headers promise; then rows move together,
+   and their headers take over what the outer one says of congestion (RFC 6040).
 
 A super-packet whose sum is wrong spoils the burst: the caller opens it anew, packet by packet (`coalesce=False`), to
 find the bad one and not lose its neighbours.  One sum for all is as strong as the checksum of one large packet: errors
@@ -22,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
+from usernet.burst.ecn import CE, decapsulate
 from usernet.burst.packets import CHECKSUM_OK, ECN_CE, PSH, PacketBurst, Row
 from usernet.burst.sums import sum16
 from usernet.errors import WireError
@@ -111,13 +113,13 @@ class Flow:
 class Flows:
     """All packets of one burst, on their way to rows."""
 
-    def __init__(self, out: PacketBurst, scratch: bytearray, *, outer_ce: bool, coalesce: bool) -> None:
+    def __init__(self, out: PacketBurst, scratch: bytearray, *, outer_ecn: int, coalesce: bool) -> None:
         self.spoiled = False
         self._rows = out.rows
         self.buf = memoryview(out.buf)
         self._scratch = scratch
         self._view = memoryview(scratch)
-        self._outer_ce = outer_ce
+        self._outer_ecn = outer_ecn
         self._coalesce = coalesce
         last = out.rows[-1] if out.rows else (0, 0)  # rows lie in order
         self._used = self._top = last[0] + last[1]
@@ -133,7 +135,11 @@ class Flows:
         Returns the open flow whose full segment it was, if it was one.
         """
         version, transport, total, protocol, ecn = self._parse(length)
-        flags = ECN_CE if ecn == 3 or (ecn and self._outer_ce) else 0  # RFC 6040, 4.2
+        flags = ECN_CE if ecn == CE else 0
+        if self._outer_ecn == CE:  # RFC 6040, 4.2
+            if not ecn:
+                raise WireError("congestion")  # its sender would not see a mark: only a loss tells it
+            flags = ECN_CE
         if protocol == TCP and total >= transport + 20:
             return self._place_tcp(version, transport, length, total, flags)
         if protocol == UDP and total >= transport + 8:
@@ -313,6 +319,8 @@ class Flows:
                 buf[used : used + length] = buf[start : start + length]
                 row = (used, *row[1:])
             self._rows.append(row)
+            if self._outer_ecn & 1:
+                decapsulate(buf, used, self._outer_ecn)
             used += length
         self._used = self._top = used
         self._pending.clear()

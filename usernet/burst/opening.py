@@ -54,14 +54,14 @@ def open_burst(
 ) -> Opened:
     """See `Kernel.open_burst`."""
     rows = len(out.rows)
-    outer_ce = burst.tos & 3 == 3
-    flows = Flows(out, scratch, outer_ce=outer_ce, coalesce=len(burst.lengths) - start > 1)
+    outer_ecn = burst.tos & 3
+    flows = Flows(out, scratch, outer_ecn=outer_ecn, coalesce=len(burst.lengths) - start > 1)
     dropped: set[int] = set()
     opened = _open(key, burst, start, flows, drops, scratch, dropped)
     flows.flush()
     if flows.spoiled:
         del out.rows[rows:]
-        flows = Flows(out, scratch, outer_ce=outer_ce, coalesce=False)
+        flows = Flows(out, scratch, outer_ecn=outer_ecn, coalesce=False)
         kept = [number for number in range(start, start + opened.datagrams) if number not in dropped]
         _open_again(key, burst, kept, flows, drops, scratch)
     return opened
@@ -76,7 +76,7 @@ def _open(
     scratch: bytearray,
     dropped: set[int],
 ) -> Opened:
-    _, buf, stride, lengths, _ = burst
+    buf, stride, lengths = burst[1:4]
     decrypt, local_index, window = key.decrypt_into, key.local_index, key.window
     view, out = memoryview(scratch), flows.buf
     nonce = bytearray(12)

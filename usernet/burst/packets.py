@@ -129,9 +129,10 @@ class Kernel(Protocol):
     def open_burst(self, key: ReceiveKey, burst: DatagramBurst, start: int, out: PacketBurst, drops: Drops) -> Opened:
         """Open datagrams from number `start` up to the first that is not transport data for `key`.
 
-        Authenticate, then replay window, trim to the IP length, verify checksums, coalesce in-order TCP; append rows to
-        `out`.  Every datagram consumed that gives no row and is not a keepalive is counted in `drops`.  Consumes
-        nothing if datagram `start` is not for `key` by its type and receiver index, or is too short to have them.
+        Authenticate, then replay window, trim to the IP length, verify checksums, coalesce in-order TCP, hand on the
+        outer congestion mark (`ecn`); append rows to `out`.  Every datagram consumed that gives no row and is not a
+        keepalive is counted in `drops`.  Consumes nothing if datagram `start` is not for `key` by its type and receiver
+        index, or is too short to have them.
         """
 
     def seal_burst(

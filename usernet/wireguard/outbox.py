@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from usernet.burst import sealed_size
+from usernet.burst.ecn import by_ecn
 from usernet.burst.packets import Address, Kernel, SendBurst, SuperPacket
 from usernet.wireguard.constants import HANDSHAKE_TOS
 from usernet.wireguard.peer import NO_RESERVED
@@ -64,14 +65,14 @@ class Outbox:
         out: bytearray,
         at: int,
     ) -> int:
-        runs = self._kernel.seal_burst(session.send_key, packets, self._mtu, out, at)
         view = memoryview(out)
-        for start, end, size in runs:
-            if reserved != NO_RESERVED:
-                for header in range(start, end, size):
-                    out[header + 1 : header + 4] = reserved
-            self._ready.append(SendBurst(address, view[start:end], size))
-            at = end
+        for ecn, group in by_ecn(packets):
+            for start, end, size in self._kernel.seal_burst(session.send_key, group, self._mtu, out, at):
+                if reserved != NO_RESERVED:
+                    for header in range(start, end, size):
+                        out[header + 1 : header + 4] = reserved
+                self._ready.append(SendBurst(address, view[start:end], size, ecn))
+                at = end
         return at
 
     def put(self, message: bytes, address: Address, reserved: bytes = NO_RESERVED) -> bool:

@@ -277,6 +277,27 @@ async def test_an_endpoint_that_is_a_name(monkeypatch: pytest.MonkeyPatch) -> No
         transport.abort()
 
 
+async def test_a_session_asked_for_before_the_name_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = asyncio.Event()
+
+    async def look_up(host: str, port: int) -> list[Address]:
+        await known.wait()
+        return [RIGHT_OUTER]
+
+    monkeypatch.setattr(endpoints, "host_look_up", look_up)
+    (key, _), (_, peer) = key_pair(), key_pair()
+    link, _ = memory_links(asyncio.get_running_loop(), addresses=(LEFT_OUTER, RIGHT_OUTER))
+    begun: asyncio.Future[TunnelEvent] = asyncio.get_running_loop().create_future()
+    config = config_of(key, (LEFT,), peer, (RIGHT,), ("far.example.test", 51820))
+    async with Network(config, datagram_link=link) as net:
+        net.on_event(begun.set_result)
+        net.request_handshakes()
+        await asyncio.sleep(0)
+        assert link.sent == 0
+        known.set()
+        assert isinstance(await begun, HandshakeStarted)
+
+
 async def test_an_endpoint_name_that_does_not_resolve(monkeypatch: pytest.MonkeyPatch) -> None:
     async def look_up(host: str, port: int) -> list[Address]:
         raise OSError(-2, "Name or service not known")

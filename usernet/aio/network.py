@@ -85,6 +85,7 @@ class Network:
         self._datagram_link = datagram_link
         self._timing = timing or Timing()
         self._callbacks: list[Callable[[TunnelEvent], None]] = []
+        self._asked_early: set[bytes] = set()  # peers to be asked for a session once their names are resolved
         self.listen_port = self._port
         self._started = False
         self._closed = False
@@ -173,15 +174,19 @@ class Network:
         self._callbacks.append(callback)
 
     def request_handshakes(self) -> None:
-        """Ask every peer with a known endpoint for a session now, instead of with the first packet for it.
+        """Ask every peer that has an endpoint for a session now, instead of with the first packet for it.
 
         Whoever starts a tunnel learns so at once whether it works.  A peer whose name is still being resolved is asked
-        when that is done, in any case.
+        when that is done.
         """
         now, own = boottime(), self._tunnel.public_key
         for peer in self._config.peers:
-            if peer.public_key != own and peer.endpoint is not None and self._endpoints.is_known(peer.public_key):
+            if peer.public_key == own or peer.endpoint is None:
+                continue
+            if self._endpoints.is_known(peer.public_key):
                 self._tunnel.request_handshake(peer.public_key, now)
+            else:
+                self._asked_early.add(peer.public_key)
         self._device.wake()
 
     def statistics(self) -> NetworkStatistics:
@@ -351,5 +356,8 @@ class Network:
 
     def _on_endpoint(self, public_key: bytes, address: Address) -> None:
         self._tunnel.set_endpoint(public_key, address)
+        if public_key in self._asked_early:
+            self._asked_early.discard(public_key)
+            self._tunnel.request_handshake(public_key, boottime())
         self._reach.wake_waiters()
         self._device.wake()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+from collections.abc import Sequence
 
 import pytest
 
@@ -24,6 +26,7 @@ from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
 from usernet.burst.packets import Address
 from usernet.errors import HostUnreachable, NameNotFound, NameServerFailed, NoHandshake, NoRoute
+from usernet.tcp.connection import Connection
 from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
 
 LOST = Impairment(loss=1.0)
@@ -336,3 +339,29 @@ async def test_happy_eyeballs_through_the_tunnel(monkeypatch: pytest.MonkeyPatch
         assert 0.25 < asyncio.get_running_loop().time() - started < 3
         await asyncio.sleep(0)
         assert len(pair.left._link._owners) == 2
+
+
+async def test_failed_dials_leave_nothing_for_the_collector() -> None:
+    def connections() -> int:
+        return sum(isinstance(thing, Connection | ConnectionRefusedError) for thing in gc.get_objects())
+
+    async with memory_pair() as pair:
+        await pair.left.reach([RIGHT])
+        gc.collect()
+        before = connections()
+        gc.disable()
+        try:
+            for host in (RIGHT, RIGHT6):
+                with pytest.raises(ConnectionRefusedError):
+                    await pair.left.create_connection(Silent, host, 9)
+            pair.left._resolver.resolve = both  # type: ignore[method-assign]
+            with pytest.raises(ConnectionRefusedError):
+                await pair.left.create_connection(Silent, "both.example.test", 9)
+            await asyncio.sleep(0)
+            assert connections() == before
+        finally:
+            gc.enable()
+
+
+async def both(name: str, families: Sequence[int]) -> list[str]:
+    return [RIGHT6, RIGHT]

@@ -51,6 +51,7 @@ async def dial(link: UserspaceLink, address: bytes, port: int, local_port: int =
         await future
     except BaseException:
         link.abort(connection)
+        del connection, future  # both know the error, whose traceback knows this frame
         raise
     return connection
 
@@ -72,25 +73,36 @@ async def race(
     """
     running: set[asyncio.Task[T]] = set()
     waiting = list(attempts)
-    first_error: BaseException | None = None
+    errors: list[BaseException] = []
     try:
         while waiting or running:
             if waiting:
                 running.add(asyncio.ensure_future(waiting.pop(0)()))
-            patience = delay if waiting else None
-            done, _ = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                error = task.exception()
-                if error is None:
-                    running.discard(task)
-                    return task.result()
-                running.discard(task)
-                first_error = first_error or error
+            winner = await _settle(running, delay if waiting else None, errors)
+            if winner is not None:
+                return winner.result()
     finally:
         for task in running:
             task.cancel()
             task.add_done_callback(lambda task: _lost(task, discard))
-    raise first_error or ValueError("nothing to try")
+    try:
+        raise errors[0] if errors else ValueError("nothing to try")
+    finally:
+        errors.clear()  # or the error's traceback would hold, by this frame, the error
+
+
+async def _settle(
+    running: set[asyncio.Task[T]], seconds: float | None, errors: list[BaseException]
+) -> asyncio.Task[T] | None:
+    """Wait for news.  One that has succeeded leaves `running`, as do those whose errors are added."""
+    done, _ = await asyncio.wait(running, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        error = task.exception()
+        running.discard(task)
+        if error is None:
+            return task
+        errors.append(error)
+    return None
 
 
 def _lost(task: asyncio.Task[T], discard: Callable[[T], None]) -> None:

@@ -130,17 +130,6 @@ _WHY_NEVER = (
     "is blocked on the way, the endpoint is wrong, or our clock stands behind that of an earlier start; it is tried "
     "again on demand"
 )
-_WHY_LOST}", warning=True))
-            else:
-                lines.append(Line(f"no handshake completes with {where}: {_WHY_NEVER}", warning=True))
-        return lines
-
-
-_WHY_NEVER = (
-    "usually the peer does not have our public key, we have a wrong one of its, or the preshared key differs; or UDP is "
-    "blocked on the way, the endpoint is wrong, or our clock stands behind that of an earlier start; it is tried again "
-    "on demand"
-)
 _WHY_LOST = (
     "usually this machine is offline, the far side is down, UDP is blocked on the way, or the far side has changed a "
     "key, perhaps the preshared key; it is tried again on demand"

@@ -53,6 +53,7 @@ def test_silence_is_told_once_and_the_return_once() -> None:
     (line,) = narrator.handle_timeout(SILENCE)
     assert line.warning
     assert line.text.startswith("no handshake completes with AAECAwQF... at 192.0.2.1:51820: usually ")
+    assert "preshared key" in line.text, "the peer answers the initiation then, yet nothing comes of it"
     assert narrator.next_timeout() is None
     assert narrator.handle_timeout(1000.0) == []
     narrator.event(HandshakeGaveUp(PEER, 20, 7), 100.0)

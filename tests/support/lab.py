@@ -114,11 +114,15 @@ class Lab:
         for name in (self.near, self.far):
             run("ip", "netns", "add", name)
             run("ip", "-n", name, "link", "set", "lo", "up")
+            # Until link-local addresses have been looked for on the wire, a second or two, IPv6 goes nowhere.
+            run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         run("ip", "link", "add", "v0", "netns", self.near, "type", "veth", "peer", "name", "v0", "netns", self.far)
         for name, address, address6 in ((self.near, NEAR, NEAR6), (self.far, FAR, FAR6)):
             run("ip", "-n", name, "addr", "add", f"{address}/28", "dev", "v0")
             run("ip", "-n", name, "addr", "add", f"{address6}/64", "dev", "v0", "nodad")
             run("ip", "-n", name, "link", "set", "v0", "up")
+        for name in (self.near, self.far):  # the kernel takes up to a second to notice that the cable is plugged in
+            wait_for(lambda name=name: " UP " in run("ip", "-n", name, "-br", "link", "show", "v0"), "the link")  # type: ignore[misc]
         run("ip", "-n", self.near, "route", "add", "default", "via", FAR)
         run("ip", "-n", self.far, "route", "add", "default", "via", NEAR)
 

@@ -101,6 +101,16 @@ async def test_wrong_uses() -> None:
             await pair.left.create_datagram_endpoint(Recorder, local_addr=(RIGHT, 7))
 
 
+async def test_a_failing_protocol_factory_is_the_callers() -> None:
+    def factory() -> asyncio.DatagramProtocol:
+        raise KeyError("no protocol today")
+
+    async with memory_pair() as pair:
+        with pytest.raises(KeyError):
+            await pair.left.create_datagram_endpoint(factory)
+        assert pair.left.statistics().host.udp_sockets == 0
+
+
 async def test_nobody_there() -> None:
     async with memory_pair() as pair:
         transport, protocol = await pair.left.create_datagram_endpoint(Recorder, remote_addr=(RIGHT, 9))

@@ -232,7 +232,11 @@ class Network:
     ) -> tuple[DatagramTransport, ProtocolT]:
         """As loop.create_datagram_endpoint; a name in remote_addr is resolved, later ones in sendto() are not."""
         socket, remote = await self._open_udp(local_addr, remote_addr)
-        protocol = protocol_factory()
+        try:
+            protocol = protocol_factory()
+        except BaseException:
+            socket.close()
+            raise
         transport = DatagramTransport(self._link, socket, protocol, remote, self._reach.check)  # type: ignore[arg-type]
         transport.start()
         return transport, protocol

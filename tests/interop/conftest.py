@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,21 @@ import pytest
 
 from tests.support.lab import FAR, INNER_FAR, PEERS, Lab, missing, peer_binary, run
 
+PAGE = b"hello from the far side\n"
+
 
 def skip(reason: str) -> None:
     """Skip with a reason; where CI is set nothing is skipped, it fails."""
     if os.environ.get("CI"):
         pytest.fail(f"in CI nothing is skipped: {reason}")
     pytest.skip(reason)
+
+
+def needs(*names: str) -> None:
+    """Skip unless these programs are installed."""
+    absent = [name for name in names if shutil.which(name) is None]
+    if absent:
+        skip(f"needs {', '.join(absent)}")
 
 
 @pytest.fixture(scope="module", params=list(PEERS))
@@ -79,3 +89,7 @@ def program(lab: Lab, name: str, *arguments: str) -> tuple[list[str], dict[str, 
     folder = Path(__file__).parent
     environment = {"PYTHONPATH": str(folder.parents[1]), "PYTHONUNBUFFERED": "1"}
     return lab.near_command(sys.executable, str(folder / name), *arguments), environment
+
+
+def page(lab: Lab, host: str = INNER_FAR, *, seconds: float = 30, port: int = 1080) -> bytes:
+    return lab.curl(f"http://{host}/", proxy=f"socks5h://127.0.0.1:{port}", timeout=seconds)

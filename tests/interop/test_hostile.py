@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import program, running, second_host
+from tests.interop.conftest import PAGE, page, program, running, second_host
 from tests.support.lab import (
     INNER_FAR,
     INNER_FAR6,
@@ -32,7 +32,6 @@ from tests.support.lab import (
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 PORT = "51900"
-PAGE = b"hello from the far side\n"
 GROWTH_KIB = 10 << 10
 SIZE = 16 << 20
 
@@ -85,8 +84,8 @@ def unharmed(lab: Lab, process: subprocess.Popen[bytes]) -> Iterator[None]:
     before = resident(process)
     yield
     assert process.poll() is None
-    assert lab.curl(f"http://{INNER_FAR}/") == PAGE
-    assert lab.curl(f"http://[{INNER_FAR6}]/") == PAGE
+    assert page(lab) == PAGE
+    assert page(lab, f"[{INNER_FAR6}]") == PAGE
     becomes_idle(process)
     assert resident(process) - before < GROWTH_KIB
     assert "Traceback" not in lab.log("usernet.log")
@@ -103,7 +102,7 @@ def attack(lab: Lab, *arguments: str, near: bool = False) -> int:
     )
     try:
         while attacker.poll() is None:
-            assert lab.curl(f"http://{INNER_FAR}/", "--connect-timeout", "20", timeout=30) == PAGE
+            assert page(lab) == PAGE
             fetched += 1
         out, err = attacker.communicate()
     finally:

@@ -325,7 +325,7 @@ def test_fast_retransmit_by_sack() -> None:
     peer.sends("2:1 A", sack=[(1 + MSS, 1 + 4 * MSS)])
     assert ranges(peer.hears()) == [(1, MSS)]
     statistics = peer.connection.statistics()
-    assert statistics.cwnd == statistics.ssthresh == 10 * MSS
+    assert statistics.cwnd == statistics.ssthresh == 14 * MSS  # RFC 9438 4.6
     peer.sends(f"2:{1 + 20 * MSS} A")
     assert peer.connection.recovery is None
     assert peer.connection.next_timeout() is None
@@ -345,7 +345,7 @@ def test_new_data_flows_during_recovery() -> None:
     peer = sender(cwnd=20 * MSS)
     peer.connection.write(bytes(60 * MSS))
     assert len(peer.hears()) == 20
-    peer.sends("2:1 A", sack=[(1 + MSS, 1 + 12 * MSS)])  # 8 remain in flight, the window is 10
+    peer.sends("2:1 A", sack=[(1 + MSS, 1 + 8 * MSS)])  # 12 remain in flight, the window is 14
     found = ranges(peer.hears())
     assert found == [(1, MSS), (1 + 20 * MSS, MSS)]
 

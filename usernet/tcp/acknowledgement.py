@@ -104,12 +104,15 @@ def new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now:
     tcb.progress_at = now
     sender.acknowledge(ack)
     if recovery is None:
-        tcb.congestion.on_ack(ack - una, nxt - una)
+        age = 0.0
+        if tcb.congestion.wants_rtt and timestamp is not None and timestamp[1] and tcb.timestamps:
+            age = tcb.echo_age(timestamp[1], now)
+        tcb.congestion.on_ack(ack - una, nxt - una, now, rtt.srtt, age)
     else:
         phase = recovery.phase
         recovery.advance(ack)
         if phase is not Phase.FAST:
-            tcb.congestion.on_ack(ack - una, nxt - una)
+            tcb.congestion.on_ack(ack - una, nxt - una, now, rtt.srtt, 0.0)
         elif recovery.phase is Phase.FAST and not tcb.sack:
             recovery.partial_ack(ack, nxt, ack - una, sender.mss)
     tcb.retransmit_at = NEVER if ack >= nxt else now + rtt.timeout()  # RFC 6298 5.2, 5.3

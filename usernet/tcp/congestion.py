@@ -1,29 +1,39 @@
-"""How much may be in flight.  Read RFC 5681, RFC 3465 (byte counting), RFC 6928 (initial window), RFC 7661
-(validation).
+"""How much may be in flight: the interface, and what every algorithm shares.  Read RFC 5681, RFC 3465 (byte counting),
+RFC 6928 (initial window), RFC 7661 (validation); then reno.py, cubic.py and hystart.py.
 
-`CongestionControl` is all that the rest of TCP knows: two numbers to read and the news of acknowledgements and
-losses. Which bytes are lost is recovery.py's to say.
+`CongestionControl` is all that the rest of TCP knows: three values to read and the news of acknowledgements and losses.
+Which bytes are lost is recovery.py's to say.  `TcpSettings.congestion_control` is what makes one.
+
+`Window` is slow start and the bounds of the window; a subclass says how it grows after that and by how much it shrinks.
 """
 
 from __future__ import annotations
 
 from typing import Final, Protocol
 
-_UNLIMITED: Final = 1 << 62
-INITIAL_SEGMENTS: Final = 10  # RFC 6928
+from usernet.tcp.hystart import HyStart
+
+UNLIMITED: Final = 1 << 62
+INITIAL_SEGMENTS: Final = 10  # RFC 6928 2
+MIN_SEGMENTS: Final = 2  # RFC 5681 (4): the least ssthresh
+LOSS_SEGMENTS: Final = 1  # RFC 5681 3.1, LW
 
 
 class CongestionControl(Protocol):
-    """All in bytes."""
+    """Sizes in bytes, times in seconds.  Made with the segment size and the most that cwnd may ever be."""
 
     cwnd: int
     ssthresh: int
+    wants_rtt: bool  # `on_ack` has a use for `rtt`, which costs something to find out
 
     def set_mss(self, mss: int) -> None:
         """The path's segment size is known, or has changed."""
 
-    def on_ack(self, acked: int, in_flight: int) -> None:
-        """New data is acknowledged outside of fast recovery; `in_flight` was outstanding before."""
+    def on_ack(self, acked: int, in_flight: int, now: float, srtt: float, rtt: float) -> None:
+        """New data is acknowledged outside of fast recovery; `in_flight` was outstanding before.
+
+        `srtt` is the smoothed round trip; `rtt` is this acknowledgement's own, 0.0 when that is not known.
+        """
 
     def on_loss(self, in_flight: int) -> None:
         """Fast recovery begins."""
@@ -35,46 +45,71 @@ class CongestionControl(Protocol):
         """Sending resumes after more than an RTO of silence with nothing outstanding."""
 
 
-class Reno:
-    """RFC 5681.  Slow start counts bytes without a limit per ACK (RFC 3465's L), for one ACK answers a whole burst
+class Window:
+    """Slow start counts bytes without a limit per ACK (RFC 3465's L, RFC 9406 4.3), for one ACK answers a whole burst
     here; a burst is at most one super-segment, and the tunnel's pump paces those."""
 
-    __slots__ = ("_credit", "_limit", "_mss", "cwnd", "ssthresh")
+    __slots__ = ("_hystart", "_limit", "_mss", "cwnd", "ssthresh", "wants_rtt")
 
     def __init__(self, mss: int, limit: int) -> None:
         self._limit = limit
-        self._credit = 0  # bytes acknowledged towards the next increase in congestion avoidance
-        self.ssthresh = _UNLIMITED
+        self.ssthresh = UNLIMITED
+        self._hystart: HyStart | None = HyStart()  # RFC 9406 4.3: only until ssthresh is known
+        self.wants_rtt = True
         self.set_mss(mss)
         self.cwnd = INITIAL_SEGMENTS * mss
 
     def set_mss(self, mss: int) -> None:
         self._mss = mss
 
-    def on_ack(self, acked: int, in_flight: int) -> None:
-        cwnd = self.cwnd
-        if in_flight * 2 < cwnd:
+    def on_ack(self, acked: int, in_flight: int, now: float, srtt: float, rtt: float) -> None:
+        if in_flight * 2 < self.cwnd:
             return  # RFC 7661: what is not used proves nothing
-        if cwnd < self.ssthresh:
-            grown = min(acked, self.ssthresh - cwnd)
-            cwnd += grown
-            acked -= grown
+        if self.cwnd < self.ssthresh:
+            acked = self._slow_start(acked, in_flight, rtt)
         if acked:
-            self._credit += acked
-            if self._credit >= cwnd:  # RFC 5681 3.1: one segment per round trip
-                self._credit -= cwnd
-                cwnd += self._mss
-        self.cwnd = min(cwnd, self._limit)
+            self._avoid_congestion(acked, now, srtt)
+        if self.cwnd >= self._limit:
+            self.cwnd = self._limit
+            if self._hystart is not None:
+                self._leave_slow_start(self._limit)
 
     def on_loss(self, in_flight: int) -> None:
-        self.ssthresh = max(in_flight // 2, 2 * self._mss)  # RFC 5681 (4)
+        # More than the window can be outstanding when the oldest hole has been open for long; in flight it never was.
+        self._leave_slow_start(self._decrease(min(in_flight, self.cwnd)))
         self.cwnd = self.ssthresh
-        self._credit = 0
 
     def on_timeout(self, in_flight: int) -> None:
-        self.ssthresh = max(in_flight // 2, 2 * self._mss)
-        self.cwnd = self._mss  # the loss window
-        self._credit = 0
+        self._leave_slow_start(self._decrease(min(in_flight, self.cwnd)))
+        self.cwnd = LOSS_SEGMENTS * self._mss
 
     def on_idle(self) -> None:
         self.cwnd = min(self.cwnd, INITIAL_SEGMENTS * self._mss)  # RFC 5681 4.1
+        if self._hystart is not None:
+            self._hystart = HyStart()  # what it had measured is old
+
+    def _slow_start(self, acked: int, in_flight: int, rtt: float) -> int:
+        """RFC 5681 3.1, RFC 9406 4.2.  What is left of `acked` when slow start ends within it."""
+        hystart = self._hystart
+        if hystart is None:
+            grown = min(acked, self.ssthresh - self.cwnd)
+            self.cwnd += grown
+            return acked - grown
+        self.cwnd += acked // hystart.divisor
+        hystart.on_ack(acked, in_flight, rtt)
+        if hystart.is_over:
+            self._leave_slow_start(self.cwnd)
+        return 0
+
+    def _leave_slow_start(self, ssthresh: int) -> None:
+        self.ssthresh = max(ssthresh, MIN_SEGMENTS * self._mss)
+        self._hystart = None
+        self.wants_rtt = False
+
+    def _avoid_congestion(self, acked: int, now: float, srtt: float) -> None:
+        """Grow beyond ssthresh."""
+        raise NotImplementedError
+
+    def _decrease(self, in_flight: int) -> int:
+        """Something is lost: the new ssthresh."""
+        raise NotImplementedError

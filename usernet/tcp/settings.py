@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from usernet.tcp.congestion import CongestionControl
+from usernet.tcp.cubic import Cubic
 
 
 class Flow(NamedTuple):
@@ -22,6 +26,8 @@ class TcpSettings:
     receive_buffer: int = 256 << 10  # to start with; grows with what is read per round trip
     receive_buffer_max: int = 8 << 20
     send_window_max: int = 6 << 20  # bounds the congestion window, and so what is kept for retransmission
+
+    congestion_control: Callable[[int, int], CongestionControl] = Cubic  # or Reno: segment size and largest window
 
     window_scaling: bool = True  # RFC 7323
     timestamps: bool = True  # RFC 7323

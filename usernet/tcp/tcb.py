@@ -13,7 +13,7 @@ import logging
 from typing import Final
 
 from usernet.burst.packets import Drops, SuperPacket
-from usernet.tcp.congestion import CongestionControl, Reno
+from usernet.tcp.congestion import CongestionControl
 from usernet.tcp.receiver import Receiver
 from usernet.tcp.recovery import Recovery
 from usernet.tcp.rtt import RttEstimator
@@ -79,7 +79,7 @@ class ControlBlock:
         self.receiver = Receiver(settings.receive_buffer, settings.receive_buffer_max, mss)
         self.sender = Sender(iss, min(mss, DEFAULT_MSS_V4 if is_v4 else DEFAULT_MSS_V6))
         self.rtt = RttEstimator()
-        self.congestion: CongestionControl = Reno(mss, settings.send_window_max)
+        self.congestion: CongestionControl = settings.congestion_control(mss, settings.send_window_max)
         self.recovery: Recovery | None = None
         self.outbox: list[SuperPacket] | None = None  # resets, which outlive the connection
         self.syn_due = False
@@ -160,7 +160,7 @@ class ControlBlock:
         if syn.mss is not None:
             sender.peer_mss = max(syn.mss, settings.mss_floor)
         self.set_path_mtu(self.mtu)
-        self.congestion = Reno(sender.mss, settings.send_window_max)
+        self.congestion = settings.congestion_control(sender.mss, settings.send_window_max)
 
     def set_path_mtu(self, mtu: int) -> None:
         """Fit segments to the path, to what the peer takes, and to our options (RFC 9293 3.7.1, RFC 6691)."""

@@ -42,7 +42,8 @@ async def request(
         reader, writer = await asyncio.open_connection(*proxy, limit=READ_BYTES)
         try:
             if via == "SOCKS5":
-                await asyncio.wait_for(_socks5_connect(reader, writer, host, 80), TIMEOUT)
+                async with asyncio.timeout(TIMEOUT):
+                    await _socks5_connect(reader, writer, host, 80)
             else:
                 target = f"http://{host}{target}"  # RFC 9112 3.2.2, absolute-form
             await _exchange(reader, writer, host, target, body, length, sink)
@@ -84,12 +85,14 @@ async def _exchange(
     writer.write(http.send(head) or b"")
     for piece in body:
         writer.write(http.send(h11.Data(data=piece)) or b"")
-        await asyncio.wait_for(writer.drain(), TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            await writer.drain()
     writer.write(http.send(h11.EndOfMessage()) or b"")
     while True:
         event = http.next_event()
         if event is h11.NEED_DATA:
-            data = await asyncio.wait_for(reader.read(READ_BYTES), TIMEOUT)
+            async with asyncio.timeout(TIMEOUT):  # wait_for of Python 3.11 loses a cancellation where data is there
+                data = await reader.read(READ_BYTES)
             if not data:
                 raise EOFError("the connection ended early")
             http.receive_data(data)

@@ -14,7 +14,7 @@ import pytest
 from proxy.daemon.listeners import Listen
 from proxy.daemon.serving import serve
 from proxy.demo import content
-from proxy.demo.client import Address, DemoError, Via, request
+from proxy.demo.client import Address, DemoError, Via, _exchange, request
 from proxy.demo.nameserver import NameServer
 from proxy.demo.show import PlainShow, speed
 from proxy.demo.website import Website
@@ -143,3 +143,26 @@ def test_plain_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert first == "[a] word"
     assert second.startswith("down: 1 MiB in ")
     assert speed(64 << 20, 2.0) == "64 MiB in 2.0 s, 33.6 MB/s"
+
+
+class Sink:
+    """What a client writes to, and nobody reads."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+
+async def test_a_stop_is_heard_while_data_flows() -> None:
+    """A cancellation that comes while the next piece is there already is not lost."""
+    reader = asyncio.StreamReader(limit=1 << 20)
+    reader.feed_data(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + bytes(3 << 20))
+    loop = asyncio.get_running_loop()
+
+    def stop(piece: bytes) -> None:
+        loop.call_soon(task.cancel)
+
+    task = asyncio.create_task(_exchange(reader, Sink(), "hello.test", "/", (), None, stop))  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await task

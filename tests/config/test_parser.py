@@ -96,7 +96,9 @@ BindAddress = :25345
         "a#b c",
     )
     assert (http.kind, http.host, http.port, http.username) == ("http", "", 25345, None)
-    assert config.warnings == ()
+    assert [(warning.line, warning.message.partition(":")[0]) for warning in config.warnings] == [
+        (31, "this proxy is open to other machines and asks for no password")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_all_problems_at_once_in_line_order() -> None:
         ("PrivateKey = x\n" + GOOD, 1, "belongs to no section"),
         ("WGConfig = other.conf\n" + GOOD, 1, "WGConfig is not supported yet"),
         (INTERFACE.replace("PrivateKey", "#"), 1, "no PrivateKey"),
-        (GOOD.replace(OWN, base64.b64encode(bytes(32)).decode()), 2, "no PrivateKey"),
+        (GOOD.replace(OWN, base64.b64encode(bytes(32)).decode()), 2, "all zeros"),
         (GOOD.replace("Address = 10.0.0.2/24", ""), 1, "no Address"),
         (GOOD.replace("10.0.0.2/24", ","), 1, "no Address"),
         (INTERFACE + "[Peer]\nAllowedIPs = ::/0\n", 5, "no PublicKey"),
@@ -262,3 +264,40 @@ def test_load_refuses_what_is_no_text(tmp_path: Path) -> None:
         load(tmp_path / "none")
     with pytest.raises(ConfigError, match="longer than 16 MiB"):
         load("/dev/zero")
+
+
+def test_proxies_of_one_address_agree() -> None:
+    proxy = "[{}]\nBindAddress = 127.0.0.1:{}\n"
+    word = "Username = me\nPassword = secret\n"
+    (problem,) = problems(GOOD + proxy.format("http", 1080) + word + proxy.format("Socks5", 1080))
+    assert problem.startswith("f:13: the section of line 9 has the same BindAddress and other credentials; give both")
+    for port in (0, 1081):
+        parse(GOOD + proxy.format("http", port) + word + proxy.format("Socks5", 0), "f")
+    parse(GOOD + proxy.format("http", 1080) + word + proxy.format("Socks5", 1080) + word, "f")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_open"),
+    [("0.0.0.0", True), ("", True), ("[::]", True), ("192.0.2.1", True), ("127.9.9.9", False), ("[::1]", False),
+     ("localhost", False)],
+)  # fmt: skip
+def test_an_open_proxy_is_warned_of(host: str, is_open: bool) -> None:
+    section = f"[http]\nBindAddress = {host}:1080\n"
+    assert any("f:9: this proxy is open to other machines" in line for line in warned(GOOD + section)) is is_open
+    assert warned(GOOD + section + "Username = a\nPassword = b\n") == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "said"),
+    [
+        (OWN, base64.b64encode(bytes(32)).decode(), "f:2: PrivateKey: the key is all zeros; make one"),
+        (PEER, base64.b64encode(bytes(32)).decode(), "f:6: PublicKey: the key is all zeros; write the one"),
+        ("0.0.0.0/0", "10.0.0.0/8 10.1.0.0/16", "more than one address; put a comma between them"),
+        ("192.0.2.1:51820", "", "f:7: Endpoint: the value is empty; write host:port"),
+        ("192.0.2.1:51820", "51820", "f:7: Endpoint: '51820' has no host; write host:port"),
+        ("DNS = 10.0.0.1", "Jc = 4", "f:4: Jc is not supported yet; take the line out; a peer that insists"),
+    ],
+)
+def test_what_would_be_right(wrong: str, right: str, said: str) -> None:
+    (problem,) = problems(GOOD.replace(wrong, right))
+    assert said in problem

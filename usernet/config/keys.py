@@ -1,6 +1,6 @@
 """Every key there is: per section its parser, whether it may be repeated, and what is said where it cannot apply.
 
-Adding a key: a row here, a field in model.py, and where build.py makes the value.
+Adding a key: a row here, a field in model.py, and where parser.py makes the value.
 """
 
 from __future__ import annotations
@@ -70,7 +70,12 @@ NOT_YET_SECTIONS = {
     "stdiotunnel": "STDIOTunnel",
     "resolve": "Resolve",
 }
+_DISGUISE = "take the line out; a peer that insists on AmneziaWG's disguise will not answer"
 NOT_YET_KEYS = {
+    **{
+        ("interface", key): _DISGUISE
+        for key in ("jc", "jmin", "jmax", *(f"{a}{n}" for a in "shi" for n in range(1, 6)))
+    },
     ("", "wgconfig"): "put wireproxy's sections into the WireGuard file itself",
     ("interface", "checkalive"): "take the line out",
     ("interface", "checkaliveinterval"): "take the line out",

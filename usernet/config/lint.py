@@ -22,7 +22,7 @@ def host_bits(net: Network) -> tuple[str, str]:
 
 def warnings(config: Config, filename: str, world_readable: bool) -> Iterator[Problem]:
     """Every lint, each of which yields (line, message, remedy)."""
-    for check in (_interface, _name_servers, _peers, _claimed_twice):
+    for check in (_interface, _name_servers, _peers, _claimed_twice, _proxies):
         for line, message, remedy in check(config):
             yield Problem(filename, line, message, remedy)
     if world_readable:
@@ -81,6 +81,25 @@ def _claimed_twice(config: Config) -> _Lint:
                     "give it to one of them",
                 )
             claimed[net] = peer.line
+
+
+def _proxies(config: Config) -> _Lint:
+    for proxy in config.proxies:
+        if proxy.username is None and not _is_ours_alone(proxy.host):
+            yield (
+                proxy.line,
+                "this proxy is open to other machines and asks for no password: it starts with --allow-anyone only",
+                "write Username and Password, or 127.0.0.1 in BindAddress",
+            )
+
+
+def _is_ours_alone(host: str) -> bool:
+    """Whether only this machine gets there; of a name it is not known yet, and not complained about."""
+    try:
+        packed = pack_address(host.partition("%")[0])
+    except ValueError:
+        return host != ""
+    return packed[0] == 127 if len(packed) == 4 else packed == bytes(15) + b"\1"
 
 
 def _covers(net: Network, address: bytes) -> bool:

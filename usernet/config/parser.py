@@ -99,6 +99,7 @@ class _Builder:
                 proxies.append(proxy)
         own = self.interface(interface, interface_line)
         self.duplicates(peers)
+        self.shared(proxies)
         if own is None:
             return None
         peers = self.without_ourselves(own, peers)
@@ -179,7 +180,8 @@ class _Builder:
             return None
         private_key, key_line = found.get("privatekey", (b"", line))
         if private_key is not None and not any(private_key):
-            self.wrong(key_line, "[Interface] has no PrivateKey", "make one with `usernet genkey`")
+            missing = "PrivateKey: the key is all zeros" if private_key else "[Interface] has no PrivateKey"
+            self.wrong(key_line, missing, "make one with `usernet genkey`")
         addresses = _joined(found, "address")
         if "address" not in found or (not addresses and all(value is not None for value, _ in found["address"])):
             self.wrong(line, "[Interface] has no Address", "write the one your peer allows you, such as 10.0.0.2/32")
@@ -200,7 +202,8 @@ class _Builder:
         found = self.values(section, {})
         public_key, key_line = found.get("publickey", (b"", section.line))
         if public_key is not None and not any(public_key):
-            self.wrong(key_line, "[Peer] has no PublicKey", "write the one that `usernet pubkey` prints on the peer")
+            missing = "PublicKey: the key is all zeros" if public_key else "[Peer] has no PublicKey"
+            self.wrong(key_line, missing, "write the one that `usernet pubkey` prints on the peer")
         if not public_key or not any(public_key):
             return None
         allowed = []
@@ -248,6 +251,20 @@ class _Builder:
                     "make one section of the two",
                 )
             first.setdefault(peer.public_key, peer.line)
+
+    def shared(self, proxies: list[ProxySection]) -> None:
+        """Sections of one address make one listener, which asks everybody for the same."""
+        first: dict[tuple[str, int], ProxySection] = {}
+        for proxy in proxies:
+            if proxy.port == 0:  # another one each time
+                continue
+            other = first.setdefault((proxy.host, proxy.port), proxy)
+            if (other.username, other.password) != (proxy.username, proxy.password):
+                self.wrong(
+                    proxy.line,
+                    f"the section of line {other.line} has the same BindAddress and other credentials",
+                    "give both the same Username and Password, or a port each",
+                )
 
     def without_ourselves(self, own: Interface, peers: list[Peer]) -> list[Peer]:
         """A peer with our own key is ignored, as the kernel does: one file may serve a whole mesh."""

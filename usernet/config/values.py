@@ -86,6 +86,8 @@ def fwmark(text: str) -> None:
 
 def network(text: str) -> Network:
     """`10.0.0.1/24`, `fd00::1/64`, or an address alone, whose prefix is then its whole length."""
+    if len(text.split()) > 1 and " /" not in text and "/ " not in text:
+        raise BadValue(f"{shown(text)} is more than one address", "put a comma between them")
     address, slash, length = text.partition("/")
     try:
         packed = pack_address(address.strip())
@@ -174,8 +176,10 @@ def _host_and_port(text: str, remedy: str) -> tuple[str, int]:
         return host, number(rest[1:], 0, 65535, remedy)
     # The last colon, as `wg` does; so an IPv6 address works without brackets too.
     host, colon, port_text = text.rpartition(":")
+    if not text:
+        raise BadValue("the value is empty", remedy)
     if not colon:
-        raise BadValue(f"{shown(text)} has no port", remedy)
+        raise BadValue(f"{shown(text)} has no {'host' if text.isdigit() else 'port'}", remedy)
     if host and not (_is_scoped_address(host) or (host_name(host) and not looks_like_address(host))):
         raise BadValue(f"{shown(host)} is neither an address nor a name", remedy)
     return host, number(port_text, 0, 65535, remedy)

@@ -352,3 +352,10 @@ async def test_the_resolver_alone_without_servers() -> None:
     resolver = Resolver(None, None, ())  # type: ignore[arg-type]
     with pytest.raises(NameServerFailed, match="the configuration has no DNS ="):
         await resolver.resolve("www.example.test", (4,))
+
+
+async def test_where_no_server_is() -> None:
+    """Its address is said once."""
+    async with tunnel(None) as net:
+        with pytest.raises(NameServerFailed, match=r"name server 10\.7\.0\.2 refused: nothing listens there$"):
+            await net.resolve("www.example.test", family=4)

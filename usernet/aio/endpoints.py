@@ -98,10 +98,11 @@ class Endpoints:
                 addresses = await self._look_up(named.host, named.port)
                 break
             except OSError as error:
+                why = error.strerror or error
                 if not named.trouble:
                     peer = base64.b64encode(named.public_key).decode()
-                    log.warning("endpoint %s of peer %s does not resolve: %s; retrying", named.host, peer, error)
-                named.trouble = f"endpoint name {named.host} does not resolve: {error.strerror or error}"
+                    log.warning("endpoint %s of peer %s does not resolve: %s; retrying", named.host, peer, why)
+                named.trouble = f"endpoint name {named.host} does not resolve: {why}"
             if named.current is not None:
                 return  # there is one to go on with; the next failed handshake asks again
             await asyncio.sleep(delay)

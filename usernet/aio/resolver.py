@@ -157,7 +157,7 @@ class Resolver:
                 except ServerTrouble as error:
                     troubles[server] = str(error)
                 except OSError as error:
-                    troubles[server] = error.strerror or str(error)
+                    troubles[server] = (error.strerror or str(error)).removeprefix(f"{server} ")
         why = "; ".join(f"name server {server} {trouble}" for server, trouble in troubles.items())
         return NameServerFailed(f"cannot resolve {name.rstrip('.')}: {why}")
 

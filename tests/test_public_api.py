@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import usernet
+from usernet.config import parse
+from usernet.wireguard.crypto import PrivateKey
 
 CONFIG = """[Interface]
 PrivateKey = {key}
@@ -59,3 +61,21 @@ def test_what_an_import_does_not_import(statement: str, absent: tuple[str, ...])
     code = f"{statement}\nimport sys\nprint(*[name for name in {absent!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == ""
+
+
+async def test_a_files_warnings_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Among them a peer with our own key, whose endpoint's name is then nobody's business."""
+    private = os.urandom(32)
+    own = base64.b64encode(PrivateKey(private).public_key).decode()
+    text = CONFIG.format(key=base64.b64encode(private).decode(), peer=own)
+    file = tmp_path / "wg0.conf"
+    file.touch(mode=0o600)
+    file.write_text(text.replace("127.0.0.1:9", "nowhere.invalid:9"))
+    async with usernet.open_tunnel(file, port=0) as net:
+        net.request_handshakes()
+    assert f"{file}:5: this [Peer] has our own key: it is ignored" in caplog.text
+    config = parse(file.read_text(), "f")  # without its key derived, the peer is still there
+    assert len(config.peers) == 1
+    async with usernet.open_tunnel(config, port=0) as net:
+        net.request_handshakes()
+        assert not net.covers("10.7.0.9")

@@ -67,14 +67,18 @@ def open_tunnel(
     """The network inside the tunnel that `config`, a wg-quick file or what was read from one, describes.
 
     Use it with `async with`, or call its start() and close().  port: the outer UDP port, 0 = any, None = as configured.
-    dial_timeout: seconds for each connection, name and handshake included.  Raises ConfigError, and OSError where the
-    file cannot be read.
+    dial_timeout: seconds for each connection, name and handshake included.  A file's warnings go to the log `usernet`.
+    Raises ConfigError, and OSError where the file cannot be read.
     """
     from usernet.aio.network import Network
+    from usernet.aio.runtime import log
     from usernet.config import Config, load
+    from usernet.wireguard.crypto import PrivateKey
 
     if not isinstance(config, Config):
-        config = load(config)
+        config = load(config, derive_public=lambda key: PrivateKey(key).public_key)
+        for warning in config.warnings:
+            log.warning("%s", warning)
     return Network(config, port=port, dial_timeout=dial_timeout)
 
 

@@ -107,7 +107,7 @@ class Listener:
         context = self._context
         for _ in range(ACCEPT_BURST):
             if context.open >= context.limits.connections:
-                self._pause("connections are at their limit", None)
+                self._pause(f"{context.open} clients are the limit", None)
                 return
             try:
                 sock, address = self._socket.accept()
@@ -145,7 +145,7 @@ class Listener:
         self._stop()
         self._context.counters.accept_pauses += 1
         now = self._context.loop.time()
-        level = logging.INFO if now >= self._quiet_until else logging.DEBUG
+        level = logging.WARNING if now >= self._quiet_until else logging.DEBUG
         self._quiet_until = now + LOG_INTERVAL
         log.log(level, "accepting pauses on %s port %d: %s", self.address, self.port, why)
         if seconds is not None:

@@ -47,3 +47,7 @@ def main() -> None:
     except UsernetError as error:
         click.ClickException(str(error)).show()
         sys.exit(1)
+    except OSError as error:  # a full disk behind standard output, say
+        where = f"{error.filename}: " if error.filename else ""
+        click.ClickException(f"{where}{error.strerror or error}").show()
+        sys.exit(1)

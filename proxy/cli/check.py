@@ -22,7 +22,9 @@ def command(file: str) -> None:
     try:
         found = config.load(file, derive_public=wgkeys.public)
     except OSError as error:
-        raise click.ClickException(f"cannot read {file}: {error.strerror}") from None
+        raise click.ClickException(
+            f"cannot read {click.format_filename(file) or repr(file)}: {error.strerror}"
+        ) from None
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem)

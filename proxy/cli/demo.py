@@ -7,7 +7,7 @@ import sys
 import click
 
 
-@click.command()
+@click.command(short_help="See it work, against a far side of its own.")
 @click.option("--listen", metavar="ADDR", help="HOST:PORT of the proxy.  [default: 127.0.0.1:1080, or any free port]")
 @click.option("--once", is_flag=True, help="End when everything was tried: status 0 if it worked, else 1.")
 @click.option(

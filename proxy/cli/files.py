@@ -14,7 +14,9 @@ def load(path: str) -> config.Config:
     try:
         return config.load(path, derive_public=wgkeys.public)
     except OSError as error:
-        raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
+        raise click.ClickException(
+            f"cannot read {click.format_filename(path) or repr(path)}: {error.strerror}"
+        ) from None
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)

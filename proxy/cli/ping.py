@@ -16,26 +16,25 @@ INTERVAL = 1.0  # s
 
 
 @click.command()
-@click.argument("words", nargs=-1, metavar="[FILE] ADDR")
-@click.option("-c", "count", type=click.IntRange(1), default=4, show_default=True, help="How many.")
-def command(words: tuple[str, ...], count: int) -> None:
+@click.argument("file", type=click.Path())
+@click.argument("address", required=False, metavar="ADDR")
+@click.option("-c", "count", type=click.IntRange(1), metavar="N", default=4, show_default=True, help="How many.")
+def command(file: str, address: str | None, count: int) -> None:
     """Ping ADDR, an address or a name, through the tunnel of FILE.  Exit status 0 if anything came back.
 
     It opens the tunnel for itself: the peer then sends to it, and no longer to a daemon that has the same key.
     """
     from proxy.daemon import process
 
-    if len(words) != 2:
-        if len(words) == 1:
-            raise click.UsageError("the daemon has no admin socket yet, so name FILE too: usernet ping FILE ADDR")
-        raise click.UsageError("usernet ping FILE ADDR")
+    if address is None:
+        raise click.UsageError("FILE and ADDR are both needed, for ping opens a tunnel of its own.")
     process.set_up_log(0)
-    config = load(words[0])
+    config = load(file)
     answered = 0
 
     async def main() -> None:
         nonlocal answered
-        answered = await ping(config, words[1], count)
+        answered = await ping(config, address, count)
 
     process.run(main())
     sys.exit(0 if answered else 1)

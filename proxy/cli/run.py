@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from proxy.cli.check import as_warning
 from proxy.cli.files import load
 
 
-@click.command()
+def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):  # `nan` is in every range
+        raise click.BadParameter(f"{value} is not a number of seconds.", context, parameter)
+    return value
+
+
+@click.command(short_help="Run a tunnel and a proxy in front of it.")
 @click.argument("file", type=click.Path())
 @click.option(
     "--socks5-server", multiple=True, metavar="ADDR", help="Speak SOCKS5 on HOST:PORT; may be repeated; port 0 is any."
@@ -20,13 +28,18 @@ from proxy.cli.files import load
     help="Be an HTTP proxy on HOST:PORT; may be repeated. An address that has both speaks both.",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="UDP port of the tunnel; 0 is any. [default: ListenPort, or any]"
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="N",
+    help="UDP port of the tunnel; 0 is any. [default: ListenPort, or any]",
 )
 @click.option(
     "--dial-timeout",
     type=click.FloatRange(0.1, 3600),
     default=10.0,
     show_default=True,
+    metavar="S",
+    callback=_finite,
     help="Seconds until a connection that does not come about fails.",
 )
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
@@ -61,9 +74,4 @@ def command(
     for warning in config.warnings:
         process.log.warning("%s", as_warning(warning))
     plan = listeners.plan(socks5_server, outbound_http_proxy_listen, config)
-    try:
-        process.run(app.run(config, app.Options(plan, port, dial_timeout, allow_anyone)), loop)
-    except ImportError as error:
-        if loop == "uvloop" and error.name == "uvloop":
-            raise click.ClickException("uvloop is not installed: pip install 'usernet[uvloop]'") from None
-        raise
+    process.run(app.run(config, app.Options(plan, port, dial_timeout, allow_anyone)), loop)

@@ -53,7 +53,8 @@ async def run(config: Config, options: Options) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartError(f"UDP port {port} is in use; end what uses it, or choose another with --port") from None
-        raise StartError(f"the tunnel cannot start: {error.strerror or error}") from error
+        where = f" on UDP port {port}" if port else ""
+        raise StartError(f"the tunnel cannot start{where}: {error.strerror or error}") from error
     try:
         async with serve(
             network, options.listeners, dial_timeout=options.dial_timeout, allow_anyone=options.allow_anyone

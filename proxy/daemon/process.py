@@ -10,7 +10,13 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from usernet.errors import UsernetError
+
 log = logging.getLogger("usernet")
+
+
+class NoSuchLoop(UsernetError):
+    """The event loop that was asked for is not installed; the text says what to do."""
 
 
 def set_up_log(verbose: int) -> None:
@@ -50,21 +56,26 @@ def descriptor_limit() -> int:
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """`asyncio`, `uvloop`, or `auto`: uvloop where it is installed."""
+    """`asyncio`, `uvloop`, or `auto`: uvloop where it is installed.  Raises NoSuchLoop."""
     if name != "asyncio":
         try:
             import uvloop
         except ImportError:
             if name == "uvloop":
-                raise
+                raise NoSuchLoop("uvloop is not installed; pip install uvloop, or leave --loop out") from None
         else:
             return uvloop.new_event_loop
     return asyncio.new_event_loop
 
 
 def run(main: Coroutine[Any, Any, None], loop: str = "auto") -> None:
-    """Run to the end, on a loop of the kind named."""
-    with asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
+    """Run to the end, on a loop of the kind named.  Raises NoSuchLoop."""
+    try:
+        factory = loop_factory(loop)
+    except NoSuchLoop:
+        main.close()
+        raise
+    with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main)
 
 

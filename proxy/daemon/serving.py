@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,13 @@ from proxy.session import Limits
 
 KEPT_DESCRIPTORS = 64  # of the limit, for everything that is not a client
 NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+# What to do about an error of listening.
+REMEDIES = {
+    errno.EADDRINUSE: "end what listens there, or choose another port",
+    errno.EADDRNOTAVAIL: "name an address of this machine, such as 127.0.0.1",
+    errno.EACCES: "choose a port from 1024 up, which needs no privileges",
+}
+FEW_CLIENTS = 256  # fewer at once are worth a word: a browser alone opens dozens
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -43,7 +51,7 @@ async def serve(
     net: Net, listeners: Sequence[Listen], *, dial_timeout: float = 10.0, allow_anyone: bool = False
 ) -> AsyncIterator[list[Bound]]:
     """Listen on all of them.  ListenError where one cannot be."""
-    proxy = Proxy(net, dial_timeout=dial_timeout, limits=Limits(connections=descriptor_limit() - KEPT_DESCRIPTORS))
+    proxy = Proxy(net, dial_timeout=dial_timeout, limits=Limits(connections=client_limit(descriptor_limit())))
     try:
         bound = []
         for listen in listeners:
@@ -52,6 +60,16 @@ async def serve(
         yield bound
     finally:
         await proxy.close()
+
+
+def client_limit(descriptors: int) -> int:
+    """How many clients at once; half of what there is where that is little."""
+    clients = max(descriptors - KEPT_DESCRIPTORS, descriptors // 2)
+    if clients < FEW_CLIENTS:
+        log.warning(
+            "only %d files may be open: at most %d clients at once; `ulimit -n` raises it", descriptors, clients
+        )
+    return clients
 
 
 async def _open(proxy: Proxy, listen: Listen, allow_anyone: bool) -> list[Listener]:
@@ -72,6 +90,10 @@ async def _open(proxy: Proxy, listen: Listen, allow_anyone: bool) -> list[Listen
         if listen.optional and error.errno in NO_SUCH_ADDRESS:
             log.debug("%s", error.strerror)
             return []
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(f"{error.strerror}; end what listens there, or choose another port") from None
-        raise ListenError(error.strerror or f"cannot listen on {listen.host}: {error}") from None
+        if isinstance(error, socket.gaierror):
+            raise ListenError(
+                f"cannot listen on {listen.host}: {error.strerror}; {REMEDIES[errno.EADDRNOTAVAIL]}"
+            ) from None
+        said = error.strerror or f"cannot listen on {listen.host}: {error}"
+        remedy = REMEDIES.get(error.errno or 0)
+        raise ListenError(f"{said}; {remedy}" if remedy else said) from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -79,7 +81,43 @@ def test_run_takes_one_file(file: Path) -> None:
 def test_ping_without_file_says_what_to_do() -> None:
     done = usernet("ping", "10.0.0.1")
     assert done.returncode == 2
-    assert "no admin socket yet" in done.stderr
+    assert "usernet ping [OPTIONS] FILE ADDR" in done.stderr
+    assert "FILE and ADDR are both needed" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("command", ["genkey", "--help", "check"])
+def test_a_full_disk_is_one_line(command: str, file: Path) -> None:
+    arguments = [sys.executable, "-m", "proxy.cli", command, *([str(file)] if command == "check" else [])]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr == "Error: No space left on device\n"
+
+
+def test_a_reader_that_has_gone_is_no_error(file: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "proxy.cli", "check", str(file)], stdout=pipe, stderr=subprocess.PIPE, timeout=30
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("command", [["run", "FILE"], ["demo", "--once"]])
+def test_a_loop_that_is_not_installed(command: list[str], file: Path, tmp_path: Path) -> None:
+    (tmp_path / "uvloop.py").write_text("raise ImportError\n")
+    arguments = [str(file) if word == "FILE" else word for word in command]
+    done = usernet(*arguments, "--loop", "uvloop", env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert done.stderr == "Error: uvloop is not installed; pip install uvloop, or leave --loop out\n"
+
+
+def test_a_timeout_that_is_no_number(file: Path) -> None:
+    done = usernet("run", str(file), "--dial-timeout", "nan")
+    assert done.returncode == 2
+    assert "nan is not a number of seconds" in done.stderr
 
 
 def test_version() -> None:

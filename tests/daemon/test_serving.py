@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.daemon.listeners import Listen, ListenError
-from proxy.daemon.serving import Bound, serve
+from proxy.daemon.serving import Bound, client_limit, serve
 from proxy.server import Proxy
 
 
@@ -98,3 +98,27 @@ async def test_open_to_everybody_needs_a_word() -> None:
     async with serve(Nowhere(), [listen("0.0.0.0")], allow_anyone=True) as (bound,):
         assert bound.client_address == ("127.0.0.1", bound.port)
     assert Bound(listen("::"), "::", 5).client_address == ("::1", 5)
+
+
+def test_few_descriptors_leave_room_for_clients(caplog: pytest.LogCaptureFixture) -> None:
+    assert client_limit(1 << 20) == (1 << 20) - 64
+    assert not caplog.records
+    assert client_limit(64) == 32
+    assert "only 64 files may be open: at most 32 clients at once; `ulimit -n` raises it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("192.0.2.1", r"cannot listen on 192\.0\.2\.1 port \d+: .*; name an address of this machine"),
+        ("nowhere.invalid", r"cannot listen on nowhere\.invalid: .*; name an address of this machine"),
+    ],
+)
+async def test_an_address_of_another_machine(host: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    with pytest.raises(ListenError, match=said):
+        async with serve(Nowhere(), [listen(host)], allow_anyone=True):
+            pass

@@ -160,7 +160,11 @@ async def test_a_stop_is_heard_while_data_flows() -> None:
     loop = asyncio.get_running_loop()
 
     def stop(piece: bytes) -> None:
-        loop.call_soon(task.cancel)
+        pieces.append(piece)
+        if len(pieces) == 1:  # once, as a signal is
+            loop.call_soon(task.cancel)
+
+    pieces: list[bytes] = []
 
     task = asyncio.create_task(_exchange(reader, Sink(), "hello.test", "/", (), None, stop))  # type: ignore[arg-type]
     async with asyncio.timeout(5):

@@ -99,7 +99,8 @@ class Receiver:
         """After reading: an ACK at once when the window opens significantly (RFC 9293 3.8.6.2.2, RFC 5681 4.2)."""
         offered = self.edge - self.next
         gain = self.limit - self.readable - offered
-        significant = gain >= self.limit >> 2 or (gain >= 2 * self.mss and gain >= offered)
+        least = min(self.limit >> 1, self.mss)  # what window_field() would not offer is no news
+        significant = gain >= max(self.limit >> 2, least) or (gain >= 2 * self.mss and gain >= offered)
         if significant and offered < self.limit >> 1:
             self.acks_due = max(self.acks_due, 1)
 

@@ -73,9 +73,10 @@ class Sender:
             del self._chunks[:whole], starts[:whole]
 
     def forget(self) -> None:
-        """The connection is over."""
+        """The connection is over: what has not left never will."""
         self._chunks.clear()
         self._starts.clear()
+        self.end = self.nxt
 
     def set_window(self, window: int, seq: int, ack: int) -> None:
         self.window = window

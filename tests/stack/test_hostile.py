@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import struct
 import tracemalloc
 from collections.abc import Callable
 
 import pytest
 
 from tests.support.stack import A4, A6, B4, B6, Station, World, burst_of, cut, pair
-from usernet.burst.packets import CHECKSUM_OK, PacketBurst
+from usernet.burst.packets import CHECKSUM_OK, PacketBurst, SuperPacket
 from usernet.errors import WireError
 from usernet.stack.outbox import REPLY_BYTES
 from usernet.stack.reassembly import CAPACITY_V4, CAPACITY_V6
@@ -225,3 +226,17 @@ def test_the_target_still_serves_after_all_that() -> None:
     assert bytes(world.stations[0].received[client]) == b"still there?"
     assert client.state is not ESTABLISHED
     assert not b.host.ready
+
+
+def test_fragments_within_fragments_are_refused() -> None:
+    """Each of these completes the next, as deep as anybody likes to send them."""
+    station = Station(B6)
+    last = bytes(8)
+    packets: list[bytes | SuperPacket] = []
+    for ident in range(2000):
+        inner = struct.pack("!BBHI", 60, 0, 8, ident + 1)
+        first = struct.pack("!BBHI", 44, 0, 1, ident) + inner
+        packets.append(encode_packet(A6, B6, 44, first))
+    packets.append(encode_packet(A6, B6, 44, struct.pack("!BBHI", 44, 0, 8, 0) + last))
+    station.host.receive_packets(burst_of(packets), 1.0)
+    assert station.host.statistics().drops["fragment-nested"] == 1

@@ -123,6 +123,8 @@ class Host:
         flags: int,
         now: float,
         looped: bool,
+        *,
+        reassembled: bool = False,
     ) -> None:
         """Any packet: parse it and ask whether it is for us.  Raises WireError."""
         try:
@@ -141,6 +143,8 @@ class Host:
         if is_super:  # its header tells of its first segment only
             packet = packet._replace(end=end)
         if packet.is_fragment:
+            if reassembled:  # nobody honest fragments twice, and a chain of them would be a recursion
+                raise WireError("fragment-nested")
             self._receive_fragment(packet, buf, start, now, looped)
         else:
             self._dispatch(packet, buf, start, segments, flags, now)
@@ -148,11 +152,11 @@ class Host:
     def _receive_fragment(self, packet: IpPacket, buf: memoryview, start: int, now: float, looped: bool) -> None:
         reassembler = self._reassembly_v4 if len(packet.source) == 4 else self._reassembly_v6
         whole = reassembler.add(packet, buf, start, now)
-        if whole is not None:
-            self._receive_packet(memoryview(whole), 0, len(whole), False, 1, 0, now, looped)
         deadline = reassembler.next_deadline()
         if deadline is not None and deadline < reassembler.deadline:
             self._wheel.schedule(reassembler, deadline)
+        if whole is not None:
+            self._receive_packet(memoryview(whole), 0, len(whole), False, 1, 0, now, looped, reassembled=True)
 
     def _dispatch(self, packet: IpPacket, buf: memoryview, start: int, segments: int, flags: int, now: float) -> None:
         """A whole packet for us, to whom it concerns."""

@@ -116,6 +116,37 @@ async def test_writing_to_a_connection_that_died_while_reading_was_paused() -> N
         assert isinstance(await client.lost, ConnectionResetError)
 
 
+async def died_with_unread_and_unsent(pair: Pair, high: int) -> Recorder:
+    """Reset while reading is paused with data left, and more written than the far end takes."""
+    client, server = await connected(pair)
+    client.transport.pause_reading()
+    server.transport.pause_reading()
+    server.transport.write(b"unread")
+    await until_sent(server.transport)
+    client.transport.set_write_buffer_limits(high=high)
+    client.transport.write(bytes(12 << 20))
+    await pair.left.ping(RIGHT)
+    assert client.transport.get_write_buffer_size()
+    server.transport.abort()
+    await pair.left.ping(RIGHT)
+    return client
+
+
+async def test_closing_a_connection_that_died_with_unread_and_unsent_data() -> None:
+    async with memory_pair() as pair, asyncio.timeout(20):
+        client = await died_with_unread_and_unsent(pair, 16 << 20)
+        assert not client.lost.done()
+        client.transport.close()
+        assert isinstance(await client.lost, ConnectionResetError)
+
+
+async def test_who_waits_to_write_to_a_connection_that_died_is_told_at_once() -> None:
+    """It may well read on only when it has written: an echo."""
+    async with memory_pair() as pair, asyncio.timeout(20):
+        client = await died_with_unread_and_unsent(pair, 64 << 10)
+        assert isinstance(await client.lost, ConnectionResetError)
+
+
 async def test_unread_data_at_close_is_a_reset() -> None:
     """RFC 2525 2.17: the peer learns that not all it said was heard."""
     async with memory_pair() as pair:

@@ -123,7 +123,8 @@ class StreamTransport(asyncio.Transport):
                 self._finish()
             return
         self._read()
-        if self._closing or not (self._reading_paused and self._connection.readable_bytes):
+        # Who waits to write waits for nothing now, and may not read on before it has written
+        if self._closing or self._writing_paused or not (self._reading_paused and self._connection.readable_bytes):
             self._force_close(error)
 
     def _read(self) -> None:
@@ -214,6 +215,9 @@ class StreamTransport(asyncio.Transport):
 
     def close(self) -> None:
         if self._closing:
+            return
+        if self._connection.error is not None:  # as in write(); what is unsent never will be
+            self._force_close(self._connection.error)
             return
         self._closing = True
         if not self._connection.unsent_bytes:

@@ -28,6 +28,8 @@ class State(enum.Enum):
     LAST_ACK = "LAST-ACK"
     TIME_WAIT = "TIME-WAIT"
 
+    __hash__ = object.__hash__  # members are singletons; Enum hashes their name, in Python, for every lookup
+
 
 class Event(enum.Enum):
     """What moves a connection from one state to another."""

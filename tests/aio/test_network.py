@@ -172,6 +172,19 @@ async def test_a_connection_to_ourselves() -> None:
         transport.close()
 
 
+async def test_our_own_address_needs_no_peer() -> None:
+    """Not even where a peer's allowed IPs cover it, as 0.0.0.0/0 does."""
+    links = memory_links(asyncio.get_running_loop(), addresses=(LEFT_OUTER, RIGHT_OUTER), there=LOST)
+    config = config_of(key_pair()[0], (LEFT,), key_pair()[1], ("0.0.0.0/0",), RIGHT_OUTER)
+    events: list[TunnelEvent] = []
+    async with Network(config, datagram_link=links[0], dial_timeout=5) as net:
+        net.on_event(events.append)
+        assert await net.ping(LEFT) < 5
+        with pytest.raises(ConnectionRefusedError):
+            await net.create_connection(Silent, LEFT, 80)
+    assert events == []
+
+
 async def test_events_reach_whoever_watches() -> None:
     events: list[TunnelEvent] = []
 

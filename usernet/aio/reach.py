@@ -63,9 +63,13 @@ class Reach:
             raise OSError(errno.EADDRNOTAVAIL, f"{host} is not an address of this tunnel")
         return address
 
+    def _peer(self, address: bytes) -> bytes | None:
+        """The public key of the peer for an address; our own addresses are looped back inside and need none."""
+        return None if address in self.own else self._tunnel.route(address)
+
     async def prepare(self, address: bytes) -> None:
         """Wait while the name of the peer's endpoint is being resolved, and ask for a session where there is none."""
-        public_key = self._tunnel.route(address)
+        public_key = self._peer(address)
         if public_key is None:
             return
         if not self._endpoints.is_known(public_key):
@@ -83,7 +87,7 @@ class Reach:
 
     async def session(self, addresses: Sequence[bytes]) -> None:
         """Return once there is a session with the peer of one of these, or at once if none of them is a peer's."""
-        public_keys = set(filter(None, map(self._tunnel.route, addresses)))
+        public_keys = set(filter(None, map(self._peer, addresses)))
         while public_keys and not any(map(self._request, public_keys)):
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)
@@ -105,7 +109,7 @@ class Reach:
     def too_late(self, host: str, addresses: Iterable[bytes], seconds: float) -> OSError:
         """What a dial towards these addresses that ran out of time died of."""
         now = boottime()
-        for public_key in filter(None, map(self._tunnel.route, addresses)):
+        for public_key in filter(None, map(self._peer, addresses)):
             if not self._tunnel.has_session(public_key, now):
                 trouble = self._endpoints.trouble(public_key)
                 return NoHandshake(trouble or f"no handshake with the peer for {host} within {seconds:g} s")

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test lint interop bench clean
+.PHONY: demo test lint netsim interop bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/usernet demo $(ARGS)
@@ -17,6 +17,10 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# TCP over bad paths in virtual time, against the committed figures; ARGS=--update writes new ones.
+netsim: $(VENV)/test
+	$(BIN)/python -m tests.netsim $(ARGS)
 
 # Needs root, network namespaces and real programs: see CONTRIBUTING.md.
 interop: $(VENV)/test

@@ -30,10 +30,11 @@ def sniff(first: int) -> str | None:
 class Sniffer(asyncio.Protocol):
     """Waits for the first byte."""
 
-    __slots__ = ("_context", "_openers", "_transport", "idle")
+    __slots__ = ("_context", "_host", "_openers", "_transport", "idle")
 
-    def __init__(self, context: Context, openers: Mapping[str, Opener]) -> None:
+    def __init__(self, context: Context, openers: Mapping[str, Opener], host: str) -> None:
         self._context = context
+        self._host = host
         self._openers = openers
         self.idle = 0
 
@@ -41,6 +42,8 @@ class Sniffer(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         context = self._context
         context.sessions.add(self)
+        if context.limits.connections_per_client is not None:
+            context.peers[self._transport] = self._host
         if context.closing:
             self._transport.abort()
             return

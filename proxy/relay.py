@@ -87,6 +87,8 @@ class ClientSide(_Side, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.context.left(self, self.transport)
+        if self.other is not None:
+            self.context.sessions.add(self.other)  # it may have bytes left that the far end never takes
         super().connection_lost(exc)
 
 
@@ -101,6 +103,10 @@ class TunnelSide(_Side, asyncio.Protocol):
             other.transport.write(data)
             other.idle = 0
             self.context.counters.bytes_down += len(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.context.sessions.discard(self)
+        super().connection_lost(exc)
 
 
 def join(

@@ -134,7 +134,7 @@ class Listener:
     async def _adopt(self, sock: socket.socket, host: str) -> None:
         context = self._context
         try:
-            await context.loop.connect_accepted_socket(lambda: Sniffer(context, self._openers), sock)
+            await context.loop.connect_accepted_socket(lambda: Sniffer(context, self._openers, host), sock)
         except OSError as error:  # it had gone already
             log.debug("a client was lost while it was accepted: %s", error)
             sock.close()

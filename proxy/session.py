@@ -66,7 +66,7 @@ class Session(Protocol):
 class Context:
     __slots__ = (
         "_scratch", "clients", "closing", "counters", "deadlines", "dialer", "handshakes", "limits", "loop",
-        "on_room", "open", "sessions",
+        "on_room", "open", "peers", "sessions",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -77,7 +77,8 @@ class Context:
         self.deadlines = Deadlines(loop)
         self.sessions: set[Session] = set()
         self.handshakes: dict[Expiring, None] = {}  # in order of arrival
-        self.clients: dict[str, int] = {}  # connections by client address
+        self.clients: dict[str, int] = {}  # connections by client address, where they are limited
+        self.peers: dict[asyncio.BaseTransport, str] = {}  # whose they are: a transport that was reset cannot say it
         self.open = 0
         self.closing = False  # whoever still arrives is sent away
         self.on_room: Callable[[], None] | None = None  # somebody left: accepting may go on
@@ -101,7 +102,7 @@ class Context:
     def left(self, session: Session, transport: asyncio.Transport) -> None:
         """A client's connection is lost."""
         self.sessions.discard(session)
-        self.gone(client_host(transport))
+        self.gone(self.peers.pop(transport, ""))
 
     def gone(self, host: str) -> None:
         """A client's place is free."""
@@ -114,11 +115,6 @@ class Context:
                 self.clients.pop(host, None)
         if self.on_room is not None:
             self.on_room()
-
-
-def client_host(transport: asyncio.Transport) -> str:
-    peer = transport.get_extra_info("peername")
-    return str(peer[0]) if peer else ""
 
 
 class Farewell(asyncio.Protocol):
@@ -143,7 +139,10 @@ class Farewell(asyncio.Protocol):
             self._transport.abort()
 
     def expired(self) -> None:
-        self._transport.abort()
+        if self._transport.get_write_buffer_size():  # a slow reader: only idle_timeout ends it
+            self._context.deadlines.start(self, self._context.limits.linger_timeout)
+        else:
+            self._transport.abort()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -174,8 +173,11 @@ def end_writing(transport: asyncio.Transport) -> None:
         log.debug("cannot end a direction: %s", error)
 
 
-def reset(transport: asyncio.Transport) -> None:
-    """End with a reset, once what is buffered is written: the other side must not take a broken end for a clean one."""
+def reset(transport: asyncio.Transport, *, at_once: bool = False) -> None:
+    """End with a reset, once what is buffered is written: the other side must not take a broken end for a clean one.
+
+    `at_once`: what is buffered is of no use any more.
+    """
     sock = transport.get_extra_info("socket")
     if sock is None:
         transport.abort()  # a tunnel's transport aborts with a reset by itself
@@ -184,4 +186,7 @@ def reset(transport: asyncio.Transport) -> None:
         sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_ZERO)
     except OSError:
         log.debug("cannot set SO_LINGER", exc_info=True)
-    transport.close()
+    if at_once:
+        transport.abort()
+    else:
+        transport.close()

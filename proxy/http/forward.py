@@ -21,11 +21,12 @@ import h11
 from proxy.http.answer import answer
 from proxy.http.framing import Body
 from proxy.http.head import UNTIL_CLOSE, Fields, HeadError, RequestHead, ResponseHead, parse_response, response_framing
-from proxy.http.origin import MAX_EVENT, Origin, send, without_framing
+from proxy.http.origin import MAX_EVENT, Origin, send, without_framing, without_length
 from proxy.http.target import VIA, Target, end_to_end, find, wants_upgrade
 from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
 from proxy.session import Context, log, reset
 
+MAX_INTERIM = 32  # 1xx responses to one request: each costs us far more than it costs the origin
 RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 section 9.2.1: safe
 
 
@@ -55,7 +56,7 @@ class Client(Protocol):
 
 class Forward:
     __slots__ = (
-        "_handler", "_head", "_origin", "_request", "_request_body", "_request_done", "_response_body",
+        "_handler", "_head", "_interim", "_origin", "_request", "_request_body", "_request_done", "_response_body",
         "_response_done", "_retry", "_reusable", "_server", "_target",
     )  # fmt: skip
 
@@ -69,6 +70,7 @@ class Forward:
         self._request_body: Body
         self._response_body: Body | None = None  # there once the final response's head is through
         self._request_done = self._response_done = True
+        self._interim = 0
         self._retry = False
         self._reusable = True  # the response has said its own end
 
@@ -90,6 +92,7 @@ class Forward:
         self._head, self._target = head, target
         self._request_body = Body(head.framing)
         self._response_body = None
+        self._interim = 0
         self._request_done = self._response_done = False
         origin = self._origin
         if origin is not None and origin.key == (target.host, target.port) and not origin.transport.is_closing():
@@ -111,7 +114,11 @@ class Forward:
 
     def client_ended(self) -> None:
         """No more will come: fatal inside a request, but one that is complete is still answered."""
-        if not self._request_done and self._origin is not None and not self._response_done:
+        if self._request_done or self._origin is None:
+            return
+        if self._response_done:
+            self._handler.farewell(b"")
+        else:
             self._handler.abort()
 
     def client_full(self) -> None:
@@ -197,7 +204,7 @@ class Forward:
         if self._request_done:
             self._finish()
         elif handler.ended:
-            handler.abort()
+            self.client_ended()
 
     def origin_drained(self) -> None:
         if len(self._handler.held) <= self._handler.context.limits.held_bytes:
@@ -273,10 +280,8 @@ class Forward:
             elif head.status == 101:
                 self._switch(origin, head)
                 return
-            elif isinstance(event, h11.InformationalResponse) and self._head.minor == 1:
-                self._write(h11.InformationalResponse(
-                    status_code=head.status, headers=end_to_end(head.fields, request=False), reason=head.reason
-                ))  # fmt: skip
+            else:
+                self._inform(head)
         body = self._response_body
         content = content or body.take(origin.buffer)
         if content:
@@ -288,8 +293,19 @@ class Forward:
             self._write(h11.EndOfMessage(headers=trailers))
             self._finish()
 
+    def _inform(self, head: ResponseHead) -> None:
+        """An interim response (RFC 9110 section 15.2), which HTTP/1.0 does not know.  Raises HeadError."""
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise HeadError(502, "too many interim responses")
+        if self._head.minor == 1:
+            fields = without_length(end_to_end(head.fields, request=False))
+            self._write(h11.InformationalResponse(status_code=head.status, headers=fields, reason=head.reason))
+
     def _respond(self, head: ResponseHead) -> None:
         fields = end_to_end(head.fields, request=False)
+        if head.status == 204:
+            fields = without_length(fields)
         fields.append((b"Via", VIA))
         self._write(h11.Response(status_code=head.status, headers=fields, reason=head.reason))
 
@@ -301,7 +317,7 @@ class Forward:
         might_switch = self._server.their_state is h11.MIGHT_SWITCH_PROTOCOL  # type: ignore[attr-defined]
         if not (self._request_done and might_switch):
             raise HeadError(502, "101 unasked")
-        fields = end_to_end(head.fields, request=False)
+        fields = without_length(end_to_end(head.fields, request=False))
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", find(head.fields, b"upgrade") or b"")]
         said = self._server.send(h11.InformationalResponse(status_code=101, headers=fields, reason=head.reason))
         self._response_done = True

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 class HttpHandler(Handler):
     """`_scanner` is there while a head is read; `_forward` from the first forwarded request on."""
 
-    __slots__ = ("_credentials", "_forward", "_kept_alive", "_scanner")
+    __slots__ = ("_bodiless", "_credentials", "_forward", "_kept_alive", "_scanner")
 
     def __init__(self, context: Context, credentials: Credentials | None, transport: asyncio.Transport) -> None:
         super().__init__(context, transport)
+        self._bodiless = False  # HEAD: its answer ends with the head
         self._credentials = credentials
         self._scanner: HeadScanner | None = HeadScanner()
         self._forward: Forward | None = None
@@ -81,6 +82,7 @@ class HttpHandler(Handler):
                 return
             head = parse_request(raw)
             self._scanner = None
+            self._bodiless = head.method == b"HEAD"
             self.finish_handshake()
             if self._credentials is not None and not self._credentials.check_basic(
                 find(head.fields, b"proxy-authorization")
@@ -115,6 +117,7 @@ class HttpHandler(Handler):
     def next_request(self) -> None:
         """The exchange is complete: on to the next head, of which some may be there already."""
         self._scanner = HeadScanner()
+        self._bodiless = False
         self.read_on()
         if self.held:
             self.context.deadlines.start(self, self.context.limits.head_timeout)
@@ -146,6 +149,8 @@ class HttpHandler(Handler):
     def farewell(self, words: bytes) -> None:
         self._scanner = None
         self._drop_forward()
+        if self._bodiless:
+            words = b"".join(words.partition(b"\r\n\r\n")[:2])
         super().farewell(words)
 
     def expired(self) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 MAX_HEAD = 64 << 10
 MAX_FIELDS = 100
+MAX_BLANK = 4  # empty lines before a head
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
@@ -58,14 +59,18 @@ class ResponseHead(NamedTuple):
 class HeadScanner:
     """Finds the end of a head at a buffer's front.  Each byte is looked at once, however they come."""
 
-    __slots__ = ("_scanned",)
+    __slots__ = ("_blank", "_scanned")
 
     def __init__(self) -> None:
+        self._blank = 0
         self._scanned = 0
 
     def take(self, data: bytearray) -> bytes | None:
         """The head with its empty line, off the buffer, or None while it is incomplete.  Raises HeadError."""
-        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: robust to a line too many
+        while data.startswith(b"\r\n"):  # RFC 9112 section 2.2: robust to a line too many, but not to a flood
+            self._blank += 1
+            if self._blank > MAX_BLANK:
+                raise HeadError(400, "empty lines before the head")
             del data[:2]
             self._scanned = 0
         found = data.find(b"\r\n\r\n", max(0, self._scanned - 3), MAX_HEAD)
@@ -80,7 +85,7 @@ class HeadScanner:
             return None
         head = bytes(data[:end])
         del data[:end]
-        self._scanned = 0
+        self._blank = self._scanned = 0
         return head
 
 

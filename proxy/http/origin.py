@@ -16,8 +16,13 @@ FRAMING = (b"content-length", b"transfer-encoding")
 
 def without_framing(line: bytes, fields: Fields, more: bytes = b"") -> bytes:
     """A head for h11, as of a message that has no body."""
-    kept = [b"%b: %b\r\n" % field for field in fields if field[0].lower() not in FRAMING]
+    kept = [b"%b: %b\r\n" % field for field in without_length(fields)]
     return b"%b\r\n%b%b\r\n" % (line, b"".join(kept), more)
+
+
+def without_length(fields: Fields) -> Fields:
+    """The fields without those of framing, which 1xx and 204 have no use for (RFC 9112 sections 6.1, 6.2)."""
+    return [field for field in fields if field[0].lower() not in FRAMING]
 
 
 def send(transport: asyncio.Transport, http: h11.Connection, event: h11.Event) -> None:
@@ -72,8 +77,9 @@ class Origin(asyncio.Protocol):
             self.owner.origin_drained()
 
     def close(self, *, cleanly: bool) -> None:
+        """Nobody waits for what the origin has not taken yet, so nothing stays behind that it could hold."""
         self.owner = None
-        if cleanly:
+        if cleanly and not self.transport.get_write_buffer_size():
             self.transport.close()
         else:
-            reset(self.transport)
+            reset(self.transport, at_once=True)

@@ -298,6 +298,79 @@ async def test_broken_response_is_502(said: bytes) -> None:
         assert b"garbage" not in heard
 
 
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+@pytest.mark.parametrize("piece", [b"HTTP/1.1 103 Hint\r\n\r\n", b"\r\n"])
+async def test_flood_before_the_response_is_502(piece: bytes, version: bytes) -> None:
+    """An origin that never comes to the point costs little."""
+
+    async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        while True:
+            writer.write(piece * 5000)
+            await writer.drain()
+
+    async with serving(origin) as port, bench() as made:
+        client = await made.client()
+        await client.send(line(b"GET", port, version=version) + b"\r\n")
+        heard = await client.rest()
+        assert b"HTTP/1.1 502 " in heard
+        assert heard.count(b"HTTP/1.1 103 ") <= 32
+
+
+@pytest.mark.parametrize("field", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+async def test_no_framing_where_there_is_no_body(field: bytes) -> None:
+    """RFC 9110 section 8.6, RFC 9112 section 6.1: a reader might wait for what never comes."""
+    said = b"HTTP/1.1 103 Hint\r\n%b\r\n\r\nHTTP/1.1 204 No Content\r\n%b\r\n\r\n" % (field, field)
+    async with forwarding(Script(said)) as (_, client, port):
+        await client.send(line(b"GET", port) + b"\r\n")
+        for status in (b"103", b"204"):
+            head = await client.head()
+            assert head.startswith(b"HTTP/1.1 " + status)
+            assert field[:8].lower() not in head.lower()
+
+
+async def test_client_that_leaves_an_answered_request_unfinished() -> None:
+    """The origin is told, though the response was complete."""
+    told = asyncio.Event()
+
+    async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        try:
+            await reader.read()
+        finally:
+            told.set()
+
+    async with serving(origin) as port, bench() as made:
+        client = await made.client()
+        await client.send(line(b"PUT", port) + b"Content-Length: 10\r\n\r\n01234")
+        assert (await response(client))[1] == b"ok"
+        client.end()
+        assert await client.rest() == b""
+        await told.wait()
+        await until(lambda: made.proxy.statistics().connections == 0)
+
+
+async def test_upload_that_is_given_up_leaves_nothing_behind() -> None:
+    """Also where the origin never reads: what it was still to get is thrown away."""
+    go = asyncio.Event()
+
+    async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await go.wait()
+
+    async with serving(origin) as port, bench() as made:
+        client = await made.client()
+        await client.send(line(b"PUT", port) + b"Content-Length: %d\r\n\r\n" % (32 << 20))
+        await until(lambda: bool(made.net.transports))
+        while not made.net.transports[0].get_write_buffer_size():
+            await client.send(bytes(16384))
+        client.writer.transport.abort()
+        await until(lambda: made.proxy.statistics().connections == 0)
+        assert made.net.transports[0].get_write_buffer_size() == 0
+        go.set()
+
+
 CUT_SHORT = [
     b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",

@@ -195,6 +195,13 @@ async def test_answer_names_the_cause(method: bytes, error: BaseException, statu
         assert made.net.dialled == [("192.0.2.1", 80)]
 
 
+async def test_answer_to_head_has_no_body() -> None:
+    async with bench(credentials=Credentials("a", "b")) as made:
+        heard = await (await made.client()).exchange(GET.replace(b"GET", b"HEAD") + HOST + b"\r\n")
+        assert heard.startswith(b"HTTP/1.1 407 ")
+        assert heard.endswith(b"\r\n\r\n")
+
+
 @pytest.mark.parametrize(
     "target", [b"127.0.0.1", b"[::1]", b"0.0.0.0", b"169.254.169.254", b"[64:ff9b::a9fe:a9fe]", b"[::ffff:127.0.0.1]",
                b"localhost", b"x.localhost.", b"[ff02::1]", b"inside.test"]

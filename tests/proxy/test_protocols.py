@@ -44,6 +44,7 @@ BIG = 65536 - len(HEAD) - len(b"A: \r\n")  # a value that makes the head just fi
 HEADS = [
     HEAD + b"rest\n",
     b"\r\n\r\n" + HEAD,
+    b"\r\n" * 5 + HEAD,
     HEAD[:-2],
     HEAD[:20] + b"\n" + HEAD[20:],
     HEAD[:20] + b"\r" + HEAD[20:],

@@ -222,3 +222,22 @@ async def test_an_end_that_cannot_be_passed_on() -> None:
             raise OSError(errno.ENOTCONN, "not connected")
 
     end_writing(Gone())
+
+
+async def test_nobody_waits_for_ever_for_a_server_that_never_reads() -> None:
+    """The client has gone; what the server does not take is kept for the idle time, and no longer than the proxy."""
+    go = asyncio.Event()
+
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await go.wait()
+
+    async with relayed(server, limits=Limits(idle_timeout=0.4)) as (made, client):
+        while not made.net.transports[0].get_write_buffer_size():
+            await client.send(bytes(16384))
+        assert client_side(made).is_reading()
+        make_reset(client.writer)
+        await until(lambda: made.proxy.statistics().connections == 0)
+        assert len(made.proxy._context.sessions) == 1
+        await until(lambda: not made.proxy._context.sessions)
+        go.set()

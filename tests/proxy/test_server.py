@@ -8,6 +8,7 @@ import errno
 import gc
 import logging
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -18,9 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.auth import Credentials
+from proxy.mux import Sniffer
 from proxy.policy import Policy
 from proxy.server import OpenListener, Proxy, _bind
-from proxy.session import Limits
+from proxy.session import Limits, say_farewell
 from tests.proxy.support import LOCAL, Bench, LoopNet, bench, echo, serving, until
 from tests.proxy.test_socks_handler import HELLO, LOGIN, answer, request
 
@@ -92,6 +94,35 @@ async def test_limit_per_client() -> None:
         await until(lambda: made.proxy.statistics().connections == 1)
         assert await (await made.client()).exchange(b"\x05\x00") == b"\x05\xff"
         assert made.proxy.statistics().refused["client-limit"] == 1
+
+
+async def test_limit_per_client_after_resets() -> None:
+    """A transport whose peer has reset it cannot say whose it was."""
+    async with bench(limits=Limits(connections_per_client=2)) as made:
+        for count, data in enumerate((b"", b"\x05", b"\x05\x01\x00", b"GET", b"\x16") * 4, 1):
+            sock = socket.create_connection(("127.0.0.1", made.port))
+            sock.send(data)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+            await until(lambda: made.proxy.statistics().accepted == count)  # noqa: B023
+            await until(lambda: made.proxy.statistics().connections == 0)
+        assert made.proxy._context.clients == {}
+        assert made.proxy._context.peers == {}
+
+
+async def test_a_slow_reader_hears_the_last_words() -> None:
+    """The time to linger begins when they are written, not before."""
+    words = bytes(range(256)) * (64 << 10)
+    async with bench(limits=Limits(linger_timeout=0.02)) as made:
+        client = await made.client(receive_buffer=8192)
+        await until(lambda: len(made.proxy._context.sessions) == 1)
+        [sniffer] = made.proxy._context.sessions
+        assert isinstance(sniffer, Sniffer)
+        sniffer._leave()
+        say_farewell(made.proxy._context, sniffer, sniffer._transport, words)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.1)
+        assert await client.rest() == words
 
 
 async def test_accept_errors_do_not_spin(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

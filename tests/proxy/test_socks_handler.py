@@ -13,6 +13,7 @@ from proxy.auth import Credentials
 from proxy.session import Limits
 from tests.proxy.support import bench, echo, serving, until
 from usernet.errors import (
+    EndpointUnresolved,
     HostUnreachable,
     NameNotFound,
     NameServerFailed,
@@ -166,6 +167,7 @@ DIALS: list[tuple[BaseException, int]] = [
     (NoRoute("x"), 3),
     (TimeoutError(), 6),
     (NoHandshake("x"), 6),
+    (EndpointUnresolved("x"), 6),
     (NameNotFound("x"), 4),
     (NameServerFailed("x"), 1),
     (OSError(errno.EHOSTUNREACH, "x"), 4),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from proxy.policy import Forbidden
 from usernet.errors import (
+    EndpointUnresolved,
     HostUnreachable,
     NameNotFound,
     NameServerFailed,
@@ -36,6 +37,7 @@ class Reply(NamedTuple):
 FORBIDDEN = Reply(NOT_ALLOWED, 403, "destination_ip_prohibited", "a rule of this proxy forbids the destination")
 NO_ROUTE = Reply(NETWORK_UNREACHABLE, 502, "destination_ip_unroutable", "no peer's allowed IPs cover the destination")
 NO_HANDSHAKE = Reply(TTL_EXPIRED, 503, "destination_unavailable", "the tunnel's peer does not answer: no handshake")
+NO_PEER = Reply(TTL_EXPIRED, 503, "dns_error", "the name of the tunnel's own endpoint does not resolve")
 HOST = Reply(HOST_UNREACHABLE, 502, "destination_ip_unroutable", "the destination host is unreachable")
 NETWORK = Reply(NETWORK_UNREACHABLE, 502, "destination_ip_unroutable", "the destination network is unreachable")
 NO_NAME = Reply(HOST_UNREACHABLE, 502, "dns_error", "the name does not exist or has no usable address")
@@ -51,6 +53,7 @@ INTERNAL = Reply(GENERAL_FAILURE, 500, "proxy_internal_error", "the proxy failed
 BY_TYPE: tuple[tuple[type[BaseException], Reply], ...] = (  # the first that fits
     (Forbidden, FORBIDDEN),
     (NoRoute, NO_ROUTE),
+    (EndpointUnresolved, NO_PEER),
     (NoHandshake, NO_HANDSHAKE),
     (HostUnreachable, HOST),
     (NetworkUnreachable, NETWORK),

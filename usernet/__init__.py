@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from usernet.errors import (
     ConfigError,
     DialError,
+    EndpointUnresolved,
     HostUnreachable,
     NameNotFound,
     NameServerFailed,
@@ -36,6 +37,7 @@ __all__ = [
     "ConfigError",
     "Datagrams",
     "DialError",
+    "EndpointUnresolved",
     "HostUnreachable",
     "NameNotFound",
     "NameServerFailed",

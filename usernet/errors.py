@@ -70,6 +70,10 @@ class NoHandshake(DialError):
     code = errno.ETIMEDOUT
 
 
+class EndpointUnresolved(NoHandshake):
+    """As that, because the name of the peer's endpoint does not resolve."""
+
+
 class HostUnreachable(DialError):
     """An ICMP host unreachable, or the like, answered the dial."""
 

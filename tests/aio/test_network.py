@@ -25,7 +25,7 @@ from usernet.aio import endpoints
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
 from usernet.burst.packets import Address
-from usernet.errors import HostUnreachable, NameNotFound, NameServerFailed, NoHandshake, NoRoute
+from usernet.errors import EndpointUnresolved, HostUnreachable, NameNotFound, NameServerFailed, NoHandshake, NoRoute
 from usernet.tcp.connection import Connection
 from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
 
@@ -323,7 +323,7 @@ async def test_an_endpoint_name_that_does_not_resolve(monkeypatch: pytest.Monkey
     link, _ = memory_links(asyncio.get_running_loop())
     config = config_of(key, (LEFT,), peer, (RIGHT,), ("far.example.test", 51820))
     async with Network(config, datagram_link=link, dial_timeout=0.05) as net:
-        with pytest.raises(NoHandshake, match=r"far\.example\.test does not resolve: Name or service not known"):
+        with pytest.raises(EndpointUnresolved, match=r"far\.example\.test does not resolve: Name or service not known"):
             await net.create_connection(Silent, RIGHT, 80)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from usernet.aio.endpoints import Endpoints
 from usernet.aio.runtime import boottime
-from usernet.errors import NoHandshake, NoRoute
+from usernet.errors import EndpointUnresolved, NoHandshake, NoRoute
 from usernet.wire.ip import format_address, pack_address
 from usernet.wireguard.events import HandshakeCompleted, TunnelEvent
 from usernet.wireguard.tunnel import Tunnel
@@ -112,7 +112,9 @@ class Reach:
         for public_key in filter(None, map(self._peer, addresses)):
             if not self._tunnel.has_session(public_key, now):
                 trouble = self._endpoints.trouble(public_key)
-                return NoHandshake(trouble or f"no handshake with the peer for {host} within {seconds:g} s")
+                if trouble:
+                    return EndpointUnresolved(trouble)
+                return NoHandshake(f"no handshake with the peer for {host} within {seconds:g} s")
         return TimeoutError(errno.ETIMEDOUT, f"{host} did not answer within {seconds:g} s")
 
 

@@ -378,3 +378,13 @@ async def test_failed_dials_leave_nothing_for_the_collector() -> None:
 
 async def both(name: str, families: Sequence[int]) -> list[str]:
     return [RIGHT6, RIGHT]
+
+
+async def test_connections_are_kept_alive() -> None:
+    """A peer that vanishes from an idle connection is noticed in the end: the stack's own timer is armed for it."""
+    async with memory_pair() as pair:
+        server = await pair.right.create_server(Silent, None, 0)
+        transport, _ = await pair.left.create_connection(Silent, RIGHT, server.port)
+        deadline = pair.left._host.next_timeout()
+        assert deadline is not None
+        transport.close()

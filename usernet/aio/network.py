@@ -34,6 +34,7 @@ from usernet.links import DatagramLink
 from usernet.stack.host import Host
 from usernet.stack.statistics import HostStatistics
 from usernet.tcp.connection import Connection
+from usernet.tcp.settings import TcpSettings
 from usernet.wire.ip import format_address, pack_address
 from usernet.wireguard.events import TunnelEvent
 from usernet.wireguard.timers import Timing
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MTU: Final = 1420
 DIAL_TIMEOUT: Final = 10.0
+KEEPALIVE_IDLE: Final = 7200.0  # s; on for everybody: a peer that has vanished must not be held for ever
 LINGER_SECONDS: Final = 1.0  # how long close() waits for the far end to acknowledge what was written
 LINGER_STEP: Final = 0.01
 
@@ -112,7 +114,12 @@ class Network:
             mtu=self.mtu,
             timing=self._timing,
         )
-        self._host = Host([address for address, _ in interface.addresses], mtu=self.mtu, random=os.urandom)
+        self._host = Host(
+            [address for address, _ in interface.addresses],
+            mtu=self.mtu,
+            random=os.urandom,
+            settings=TcpSettings(keepalive_idle=KEEPALIVE_IDLE),
+        )
         self._link = UserspaceLink(loop, self._host, self._on_stalled)
         if self._datagram_link is None:
             self._datagram_link = UdpLink.open(loop, self._port)

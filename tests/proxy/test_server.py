@@ -110,6 +110,16 @@ async def test_limit_per_client_after_resets() -> None:
         assert made.proxy._context.peers == {}
 
 
+async def test_clients_are_answered_without_delay() -> None:
+    async with bench() as made:
+        await made.client()
+        await until(lambda: len(made.proxy._context.sessions) == 1)
+        [sniffer] = made.proxy._context.sessions
+        assert isinstance(sniffer, Sniffer)
+        sock = sniffer._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
 async def test_a_slow_reader_hears_the_last_words() -> None:
     """The time to linger begins when they are written, not before."""
     words = bytes(range(256)) * (64 << 10)

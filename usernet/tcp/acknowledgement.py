@@ -16,12 +16,15 @@ from usernet.tcp.state import CLOSED, SYN_RECEIVED, Event
 from usernet.tcp.tcb import NEVER, ControlBlock
 from usernet.wire.tcp import SYN, TcpSegment
 
+_UNMEASURED_RTO: Final = 3.0
 _CHALLENGE_INTERVAL: Final = 0.5  # per connection; a limit shared by all would be a side channel (CVE-2016-5696)
 
 
 def syn_acked(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:
     tcb.syn_due = False
     new_ack(tcb, ack, timestamp, now)
+    if tcb.rtt.srtt == 0.0:  # RFC 6298 5.7: our SYN was sent again, and nothing tells which of them was answered
+        tcb.rtt.rto = _UNMEASURED_RTO
     tcb.set_state(Event.SYN_ACKED, now)
 
 

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from tests.support.dialogue import FLAGS, DialogueError, Script, Utterance, parse_utterances, split_delay
+from tests.support.dialogue import DialogueError, Script, Utterance, parse_utterances, split_delay
 from tests.support.ends import ConnectionEnd, HostEnd
 from tests.support.tcp import FLOW, MTU
+from tests.support.wording import START, TS_OFFSET, Numbers, Wording, stream
 from usernet.errors import HostUnreachable
 from usernet.tcp import Connection, State, TcpSettings
 from usernet.tcp.reno import Reno
-from usernet.tcp.seq import HALF, MASK
-from usernet.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, TcpSegment
+from usernet.tcp.seq import MASK
+from usernet.wire.tcp import SYN
 
-START: Final = 100.0  # seconds: when every case begins
 TOLERANCE: Final = 0.006
-_TS_BASE: Final = 0xFFFF_FF00  # both ends' timestamps: they wrap within the first 256 ms
-_BITS = dict(zip(FLAGS + "P", (SYN, ACK, FIN, RST, URG, PSH), strict=True))
 _SETTINGS = frozenset(TcpSettings.__dataclass_fields__)
 _RENO = TcpSettings(congestion_control=Reno)  # whose figures can be told without a clock
-
-
-class Numbers(NamedTuple):
-    """Initial sequence numbers: ours and theirs."""
-
-    isn: int
-    iss: int
-
-
-WRAPPING = Numbers(0xFFFF_FFF0, 0xFFFF_FFF8)
-PLAIN = Numbers(0x7FFF_FFF0, 17)
 
 
 class Stage:
@@ -41,9 +27,8 @@ class Stage:
 
     def __init__(self, script: Script, numbers: Numbers) -> None:
         self.script = script
-        self.isn, self.iss = numbers
+        self.words = Wording(numbers)
         self.now = START
-        self.window = 0xFFFF
         self.settings = _RENO
         self.end: ConnectionEnd | HostEnd | None = None
         self.heard: list[Utterance] = []
@@ -86,90 +71,24 @@ class Stage:
     # Speaking and listening
 
     def _say(self, text: str) -> None:
-        segment, segments, ce = self._segment(text)
+        segment, segments, ce = self.words.segment(text)
         if self.end is None:  # `listen` waits for the SYN
             connection = Connection.accept(
-                FLOW, self.settings, segment, mtu=MTU, isn=self.isn, timestamp_offset=self._ts_offset(), now=self.now
+                FLOW, self.settings, segment, mtu=MTU, isn=self.words.isn, timestamp_offset=TS_OFFSET, now=self.now
             )
             self.end = ConnectionEnd(connection)
         else:
             self.end.receive(segment, self.now, segments, ce=ce)
 
-    def _segment(self, text: str) -> tuple[TcpSegment, int, bool]:
-        """A `they` line on the wire."""
-        tokens = iter(text.split())
-        seq, ack = next(tokens).split(":")
-        letters = next(tokens)
-        flags = sum(_BITS[letter] for letter in letters.strip("-"))
-        fields: dict[str, Any] = {}
-        window, segments, ce = self.window, 1, False
-        for token in tokens:
-            if token[0] == "+":
-                fields["payload"] = _stream(int(seq) - (not flags & SYN), int(token[1:]))
-            elif token == "win":
-                window = int(next(tokens))
-            elif token in ("mss", "scale"):
-                fields["window_scale" if token == "scale" else token] = int(next(tokens))
-            elif token == "sackok":
-                fields["sack_permitted"] = True
-            elif token == "sack":
-                pairs = (re.split(r"(?<=\d)-", block) for block in next(tokens).split(","))
-                fields["sack_blocks"] = tuple(
-                    ((self.isn + int(a)) & MASK, (self.isn + int(b)) & MASK) for a, b in pairs
-                )
-            elif token == "ts":
-                value, echo = next(tokens).split("/")
-                fields["timestamp"] = (_TS_BASE + int(value)) & MASK, _timestamp(echo)
-            elif token == "burst":
-                segments = int(next(tokens))
-            elif token == "ce":
-                ce = True
-            else:
-                raise ValueError(f"{self._where()}: {token!r} says nothing about a segment")
-        number = 0 if ack == "-" else (self.isn + int(ack)) & MASK
-        names = FLOW.remote_port, FLOW.local_port
-        return TcpSegment(*names, (self.iss + int(seq)) & MASK, number, flags, window, **fields), segments, ce
-
-    def _ts_offset(self) -> int:
-        return (_TS_BASE - int(START * 1000)) & MASK
-
     def _hear(self) -> None:
         if self.end is None:
             return
         for segment in self.end.take(self.now):
-            if segment.payload and bytes(segment.payload) != self._sent_at(segment.seq, len(segment.payload)):
-                raise DialogueError(f"{self._where()}: wrong bytes at {self._text(segment)}")
+            if segment.payload and bytes(segment.payload) != self.words.payload(segment):
+                raise DialogueError(f"{self._where()}: wrong bytes at {self.words.utterance(segment)}")
             if segment.flags & SYN and isinstance(self.end, HostEnd):
-                self.isn = segment.seq  # a host chooses its own
-            self.heard.append(self._text(segment))
-
-    def _text(self, segment: TcpSegment) -> Utterance:
-        seq = str(_relative(segment.seq, self.isn))
-        if segment.flags & RST and segment.seq == 0:
-            seq = "0"  # of a connection that we know nothing of (RFC 9293 3.10.7.1)
-        ack = str(_relative(segment.ack, self.iss)) if segment.flags & ACK else "-"
-        letters = "".join(letter for letter in FLAGS if segment.flags & _BITS[letter])
-        parts = [f"{seq}:{ack}", letters]
-        if segment.payload:
-            parts.append(f"+{len(segment.payload)}")
-        if segment.sack_blocks:
-            blocks = [f"{_relative(a, self.iss)}-{_relative(b, self.iss)}" for a, b in segment.sack_blocks]
-            parts += ["sack", ",".join(blocks)]
-        extras = {"win": str(segment.window)}
-        if segment.mss is not None:
-            extras["mss"] = str(segment.mss)
-        if segment.window_scale is not None:
-            extras["scale"] = str(segment.window_scale)
-        if segment.sack_permitted:
-            extras["sackok"] = ""
-        if segment.timestamp is not None:
-            value, echo = segment.timestamp
-            shown = "-" if echo == 0 else str(_relative(echo, _TS_BASE))
-            extras["ts"] = f"{_relative(value, _TS_BASE)}/{shown}"
-        return Utterance(" ".join(parts), extras)
-
-    def _sent_at(self, seq: int, size: int) -> bytes:
-        return _stream(_relative(seq, self.isn) - 1, size)
+                self.words.isn = segment.seq  # a host chooses its own
+            self.heard.append(self.words.utterance(segment))
 
     def _listen(self, delay: float | None, rest: str) -> None:
         """A block of `we` lines: the first may say when, the others follow at once."""
@@ -238,7 +157,7 @@ class Stage:
         """An active open; its SYN has yet to be heard."""
         self._choose(options)
         connection = Connection.connect(
-            FLOW, self.settings, mtu=MTU, isn=self.isn, timestamp_offset=self._ts_offset(), now=self.now
+            FLOW, self.settings, mtu=MTU, isn=self.words.isn, timestamp_offset=TS_OFFSET, now=self.now
         )
         self.end = ConnectionEnd(connection)
 
@@ -268,7 +187,7 @@ class Stage:
         self._hear()
         assert self.connection.state is State.ESTABLISHED
         self.heard.clear()
-        self.window = int(syn["win"])
+        self.words.window = int(syn["win"])
         self.connection.readiness = 0
 
     def do_in(self, name: str, *options: str) -> None:
@@ -317,7 +236,7 @@ class Stage:
         return self.end.connection
 
     def do_write(self, size: str) -> None:
-        self.connection.write(_stream(self.written, int(size)))
+        self.connection.write(stream(self.written, int(size)))
         self.written += int(size)
 
     def do_read(self, size: str) -> None:
@@ -325,7 +244,7 @@ class Stage:
         data = b""
         while len(data) < int(size) and (chunk := self.connection.read(int(size) - len(data))):
             data += chunk
-        if data != _stream(self.read, int(size)):
+        if data != stream(self.read, int(size)):
             raise DialogueError(f"{self.script}\n  {self._where()}\n  but {len(data)} bytes came, right or wrong")
         self.read += len(data)
 
@@ -345,10 +264,10 @@ class Stage:
 
     def do_unreachable(self, seq: str) -> None:
         """An ICMP error that quotes our segment with this number."""
-        self.connection.receive_icmp_error(HostUnreachable("no way"), (self.isn + int(seq)) & MASK, self.now)
+        self.connection.receive_icmp_error(HostUnreachable("no way"), (self.words.isn + int(seq)) & MASK, self.now)
 
     def do_too_big(self, mtu: str, seq: str) -> None:
-        self.connection.receive_packet_too_big(int(mtu), (self.isn + int(seq)) & MASK, self.now)
+        self.connection.receive_packet_too_big(int(mtu), (self.words.isn + int(seq)) & MASK, self.now)
 
     def do_silence(self) -> None:
         """Nothing; with a time in front of it, nothing for so long."""
@@ -416,17 +335,3 @@ class Stage:
         """Blocks out of order: what strange segments have cost us."""
         queue = self.connection.receiver.reassembly
         return 0 if queue is None else len(queue.starts)
-
-
-def _relative(number: int, base: int) -> int:
-    return ((number - base + HALF) & MASK) - HALF
-
-
-def _timestamp(text: str) -> int:
-    return 0 if text == "-" else (_TS_BASE + int(text)) & MASK
-
-
-def _stream(at: int, size: int) -> bytes:
-    """Bytes of either direction's stream: a pattern of a prime length."""
-    at %= 251
-    return (bytes(range(251)) * ((at + size) // 251 + 1))[at : at + size]

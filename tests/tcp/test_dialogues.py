@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.dialogue import DialogueError, Script, load
-from tests.support.stage import PLAIN, WRAPPING, Numbers, Stage
+from tests.support.stage import Stage
+from tests.support.wording import PLAIN, WRAPPING, Numbers
 
 SCRIPTS = [script for path in sorted(Path(__file__).with_name("dialogues").glob("*.txt")) for script in load(path)]
 
@@ -16,6 +17,13 @@ SCRIPTS = [script for path in sorted(Path(__file__).with_name("dialogues").glob(
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
 def test_dialogue(script: Script, numbers: Numbers) -> None:
     Stage(script, numbers).play()
+
+
+def test_one_connection_s_challenges_are_no_other_s() -> None:
+    """CVE-2016-5696: a limit that connections share tells one of them about another."""
+    script = Script("here", "CVE-2016-5696", "a challenge", ((1, "established"), (2, "they 900:- R"), (3, "we 1:1 A")))
+    for _ in range(3):
+        Stage(script, WRAPPING).play()  # all at the same time
 
 
 def play(*lines: str) -> None:

@@ -20,9 +20,9 @@ import h11
 
 from proxy.http.answer import answer
 from proxy.http.framing import Body
-from proxy.http.head import UNTIL_CLOSE, Fields, HeadError, RequestHead, ResponseHead, parse_response, response_framing
+from proxy.http.head import UNTIL_CLOSE, HeadError, RequestHead, ResponseHead, parse_response, response_framing
 from proxy.http.origin import MAX_EVENT, Origin, send, without_framing, without_length
-from proxy.http.target import VIA, Target, end_to_end, find, wants_upgrade
+from proxy.http.target import VIA, Target, end_to_end, fields_to_origin, find
 from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
 from proxy.session import Context, log, reset
 
@@ -78,7 +78,7 @@ class Forward:
 
     def begin(self, head: RequestHead, target: Target) -> None:
         """A request whose head is checked.  Raises HeadError."""
-        fields = self._request_fields(head, target)
+        fields = fields_to_origin(head, target)
         if fields is None:
             self._handler.farewell(answer(200 if head.method == b"OPTIONS" else 405, "this proxy answers itself"))
             return
@@ -156,24 +156,6 @@ class Forward:
             origin.close(cleanly=cleanly)
 
     # -- client to origin --
-
-    def _request_fields(self, head: RequestHead, target: Target) -> Fields | None:
-        """The fields to send on, or None where the request ends here (RFC 9110 section 7.6.2, Max-Forwards)."""
-        fields: Fields = [(b"Host", target.authority)]  # RFC 9112 section 3.2.2: whatever the client's Host says
-        limited = head.method in (b"TRACE", b"OPTIONS")
-        for name, value in end_to_end(head.fields, request=True):
-            lower = name.lower()
-            if lower == b"max-forwards" and limited and value.isdigit():
-                if not value.strip(b"0"):
-                    return None
-                value = b"%d" % (int(value[-9:]) - 1)
-            if lower != b"host":
-                fields.append((name, value))
-        fields.append((b"Via", VIA))
-        upgrade = wants_upgrade(head.fields)
-        if upgrade is not None and head.minor == 1:
-            fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
-        return fields
 
     def _send_request(self, origin: Origin) -> None:
         origin.transport.write(origin.http.send(self._request) or b"")

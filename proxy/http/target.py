@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from proxy.http.head import Fields, HeadError
+from proxy.http.head import Fields, HeadError, RequestHead
 from proxy.names import BadHost, parse_host, parse_port
 
 AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@?#\\%]+))(?::([0-9]+))?")  # no userinfo, no zone id
@@ -96,3 +96,23 @@ def end_to_end(fields: Fields, *, request: bool) -> Fields:
             continue
         kept.append((name, value))
     return kept
+
+
+def fields_to_origin(head: RequestHead, target: Target) -> Fields | None:
+    """The fields to send on, or None where the request ends here (RFC 9110 section 7.6.2, Max-Forwards)."""
+    fields: Fields = [(b"Host", target.authority)]  # RFC 9112 section 3.2.2: whatever the client's Host says
+    limited = head.method in (b"TRACE", b"OPTIONS")
+    for name, value in end_to_end(head.fields, request=True):
+        lower = name.lower()
+        if lower == b"max-forwards" and limited and value.isdigit():
+            value = value.lstrip(b"0")[:9]  # more hops than that are no different
+            if not value:
+                return None
+            value = b"%d" % (int(value) - 1)
+        if lower != b"host":
+            fields.append((name, value))
+    fields.append((b"Via", VIA))
+    upgrade = wants_upgrade(head.fields)
+    if upgrade is not None and head.minor == 1:
+        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
+    return fields

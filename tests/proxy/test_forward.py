@@ -522,6 +522,15 @@ async def test_max_forwards(method: bytes) -> None:
         assert len(script.heads) == 1
 
 
+@pytest.mark.parametrize(("value", "sent"), [(b"1" + b"0" * 9, b"99999999"), (b"0" * 30 + b"2", b"1")])
+async def test_max_forwards_of_many_digits(value: bytes, sent: bytes) -> None:
+    script = Script(OK)
+    async with forwarding(script) as (_, client, port):
+        await client.send(line(b"TRACE", port) + b"Max-Forwards: " + value + b"\r\n\r\n")
+        await response(client)
+        assert script.fields()[b"max-forwards"] == sent
+
+
 async def test_max_forwards_that_is_no_number() -> None:
     script = Script(OK)
     async with forwarding(script) as (_, client, port):

@@ -59,7 +59,7 @@ def segment_arrives(tcb: ControlBlock, segment: TcpSegment, now: float, *, segme
     tcb.heard_at = now
     if acked:
         new_ack(tcb, sender.una + acked, timestamp, now)
-    if window << sender.scale != sender.window:
+    if window << sender.scale != sender.window and sender.wl1 <= receiver.next:  # else an update has overtaken it
         set_window(tcb, window << sender.scale, receiver.next, sender.una)
     if size:
         receiver.deliver(bytes(payload))

@@ -12,8 +12,9 @@ import click
 import pytest
 
 from proxy.cli import cli
-from tests.cli.support import skip, usernet
+from tests.cli.support import usernet
 from tests.config.test_parser import GOOD, OWN
+from tests.support.skipping import skip
 
 
 @pytest.fixture

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.support import skip, usernet
+from tests.cli.support import usernet
+from tests.support.skipping import needs
 
 
 @pytest.fixture(scope="module")
 def wg() -> str:
-    path = shutil.which("wg")
-    if path is None:
-        skip("needs wireguard-tools")
-    return str(path)
+    needs("wg")
+    return "wg"
 
 
 def test_genkey_is_a_clamped_key_that_wg_takes(wg: str) -> None:

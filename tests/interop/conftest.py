@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,22 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.lab import FAR, INNER_FAR, PEERS, Lab, missing, peer_binary, run
+from tests.support.skipping import skip
 
 PAGE = b"hello from the far side\n"
-
-
-def skip(reason: str) -> None:
-    """Skip with a reason; where CI is set nothing is skipped, it fails."""
-    if os.environ.get("CI"):
-        pytest.fail(f"in CI nothing is skipped: {reason}")
-    pytest.skip(reason)
-
-
-def needs(*names: str) -> None:
-    """Skip unless these programs are installed."""
-    absent = [name for name in names if shutil.which(name) is None]
-    if absent:
-        skip(f"needs {', '.join(absent)}")
 
 
 @pytest.fixture(scope="module", params=list(PEERS))

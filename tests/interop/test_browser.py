@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import zlib
@@ -10,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import skip
 from tests.support.lab import NAME, Lab
+from tests.support.skipping import needs
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
@@ -39,16 +38,14 @@ def png(width: int, height: int, seed: int) -> bytes:
 
 @pytest.mark.parametrize("scheme", ["socks5", "http"])
 def test_page_with_pictures(gso_lab: Lab, scheme: str, tmp_path: Path) -> None:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        skip("needs chromium")
+    needs("chromium")
     site = gso_lab.dir / "site"
     (site / "page.html").write_text(PAGE)
     for n in range(PICTURES):
         (site / f"p{n}.png").write_bytes(png(64, 64, n + 1))
     process = gso_lab.start_usernet(gso_lab.config())
     command = gso_lab.near_command(
-        str(chromium), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
         f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000", "--timeout=30000",
         f"--proxy-server={scheme}://127.0.0.1:1080", "--dump-dom", f"http://{NAME}/page.html",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import PAGE, needs, page, program, running, skip
+from tests.interop.conftest import PAGE, page, program, running
 from tests.support.lab import (
     FAR,
     FAR6,
@@ -33,6 +33,7 @@ from tests.support.lab import (
     run,
     wait_for,
 )
+from tests.support.skipping import needs, skip
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import PAGE, needs, page, running, second_host
+from tests.interop.conftest import PAGE, page, running, second_host
 from tests.support.lab import FAR, INNER_NEAR, INNER_NEAR6, Lab, run, wait_for
+from tests.support.skipping import needs
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 

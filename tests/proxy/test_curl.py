@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,11 +14,15 @@ from aiohttp import web
 
 from proxy.auth import Credentials
 from tests.proxy.support import Bench, bench
-
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+from tests.support.skipping import needs
 
 SIZE = 5 << 20
 CREDENTIALS = Credentials("alice", "pa:ss")
+
+
+@pytest.fixture(autouse=True)
+def has_curl() -> None:
+    needs("curl")
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ result.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 
 from proxy.relay import join
@@ -13,7 +14,7 @@ from proxy.replies import Reply, reply_for
 from proxy.session import Context, log, reset, say_farewell
 
 
-class Handler(asyncio.Protocol):
+class Handler(asyncio.Protocol, abc.ABC):
     """A client's connection during its dialogue.  `held`: bytes not yet used; `ended`: its EOF has come; `full`: so is
     the write buffer towards it."""
 
@@ -34,13 +35,13 @@ class Handler(asyncio.Protocol):
 
     # -- what a subclass says --
 
+    @abc.abstractmethod
     def accepted(self, tunnel: asyncio.Transport) -> None:
         """The dial has succeeded."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def rejected(self, reply: Reply) -> None:
         """The dial has failed."""
-        raise NotImplementedError
 
     # -- asyncio.Protocol --
 

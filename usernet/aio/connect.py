@@ -1,4 +1,7 @@
-"""Opening a connection: one dial, and the race of several.  Read RFC 8305 (Happy Eyeballs)."""
+"""Opening a connection: from a name to addresses, one dial, and the race of several.
+
+Read RFC 8305 (Happy Eyeballs).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Final, TypeVar
 
+from usernet.aio.addresses import literal_host
+from usernet.aio.reach import Reach
+from usernet.aio.resolver import Resolver
 from usernet.aio.runtime import boottime
 from usernet.aio.userspace import UserspaceLink
+from usernet.errors import NameNotFound
 from usernet.tcp.connection import CLOSED, CONNECTED, Connection
 
 HAPPY_EYEBALLS_DELAY: Final = 0.3  # RFC 8305 8: recommended 250 ms, at least 100 ms
@@ -54,6 +61,45 @@ async def dial(link: UserspaceLink, address: bytes, port: int, local_port: int =
         del connection, future  # both know the error, whose traceback knows this frame
         raise
     return connection
+
+
+class Dialler:
+    """Opens connections by name or address, within `timeout` seconds in all.  `servers`: whom names are asked of."""
+
+    def __init__(
+        self, link: UserspaceLink, reach: Reach, resolver: Resolver, servers: Sequence[bytes], timeout: float
+    ) -> None:
+        self._link = link
+        self._reach = reach
+        self._resolver = resolver
+        self._servers = servers
+        self._timeout = timeout
+
+    async def connect(self, host: str, port: int, local_port: int, delay: float) -> Connection:
+        """An established connection; several addresses start `delay` seconds apart."""
+        addresses: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._timeout):
+                addresses = await self.addresses(host)
+                if len(addresses) == 1:
+                    return await self._dial(addresses[0], port, local_port)
+                attempts = [lambda a=a: self._dial(a, port, local_port) for a in interleave(addresses)]
+                return await race(attempts, delay, self._link.abort)
+        except TimeoutError:
+            raise self._reach.too_late(host, addresses or self._servers, self._timeout) from None
+
+    async def addresses(self, host: str) -> list[bytes]:
+        """The addresses of a host that the tunnel carries, at least one.  Raises NoRoute, NameNotFound and the like."""
+        try:
+            literal = literal_host(host)
+        except ValueError as error:
+            raise NameNotFound(str(error)) from None
+        names = [literal] if literal is not None else await self._resolver.resolve(host, self._reach.families)
+        return self._reach.carried(names, host)
+
+    async def _dial(self, address: bytes, port: int, local_port: int) -> Connection:
+        await self._reach.prepare(address)
+        return await dial(self._link, address, port, local_port)
 
 
 def interleave(addresses: Sequence[bytes]) -> list[bytes]:

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from usernet.aio.addresses import literal_host
-from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, dial, interleave, race
+from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, Dialler
 from usernet.aio.datagrams import Datagrams, DatagramTransport
 from usernet.aio.device import Device
 from usernet.aio.endpoints import Endpoints
@@ -29,11 +28,9 @@ from usernet.aio.udp import UdpLink, UdpStatistics
 from usernet.aio.userspace import UserspaceLink
 from usernet.burst import default_kernel
 from usernet.burst.packets import Address
-from usernet.errors import NameNotFound
 from usernet.links import DatagramLink
 from usernet.stack.host import Host
 from usernet.stack.statistics import HostStatistics
-from usernet.tcp.connection import Connection
 from usernet.tcp.settings import TcpSettings
 from usernet.wire.ip import format_address, pack_address
 from usernet.wireguard.events import TunnelEvent
@@ -129,6 +126,7 @@ class Network:
         self._endpoints = Endpoints(self._tasks, self._on_endpoint)
         self._reach = Reach(self._config, self._tunnel, self._endpoints, self._link.wake)
         self._resolver = Resolver(self, self._tasks, interface.dns, interface.dns_search)
+        self._dialler = Dialler(self._link, self._reach, self._resolver, self._servers, self.dial_timeout)
         self._add_peers()
         self._device.start()
 
@@ -213,7 +211,7 @@ class Network:
         happy_eyeballs_delay: float = HAPPY_EYEBALLS_DELAY,
     ) -> tuple[StreamTransport, ProtocolT]:
         """As loop.create_connection.  Raises what usernet.errors lists, ConnectionRefusedError or TimeoutError."""
-        connection = await self._connect(host, port, local_port, happy_eyeballs_delay)
+        connection = await self._dialler.connect(host, port, local_port, happy_eyeballs_delay)
         try:
             protocol = protocol_factory()
             transport = StreamTransport(self._link, connection, protocol)
@@ -282,7 +280,7 @@ class Network:
         addresses: list[bytes] = []
         try:
             async with asyncio.timeout(timeout):
-                addresses = await self._dialable(host)
+                addresses = await self._dialler.addresses(host)
                 address = addresses[0]
                 await self._reach.session([address])
                 ident, sequence = int.from_bytes(os.urandom(2), "big"), 1
@@ -314,37 +312,12 @@ class Network:
 
     # Dialling
 
-    async def _connect(self, host: str, port: int, local_port: int, delay: float) -> Connection:
-        addresses: list[bytes] = []
-        try:
-            async with asyncio.timeout(self.dial_timeout):
-                addresses = await self._dialable(host)
-                if len(addresses) == 1:
-                    return await self._dial(addresses[0], port, local_port)
-                attempts = [lambda a=a: self._dial(a, port, local_port) for a in interleave(addresses)]
-                return await race(attempts, delay, self._link.abort)
-        except TimeoutError:
-            raise self._reach.too_late(host, addresses or self._servers, self.dial_timeout) from None
-
-    async def _dial(self, address: bytes, port: int, local_port: int) -> Connection:
-        await self._reach.prepare(address)
-        return await dial(self._link, address, port, local_port)
-
-    async def _dialable(self, host: str) -> list[bytes]:
-        """The addresses of a host that the tunnel carries, at least one.  Raises NoRoute, NameNotFound and the like."""
-        try:
-            literal = literal_host(host)
-        except ValueError as error:
-            raise NameNotFound(str(error)) from None
-        names = [literal] if literal is not None else await self._resolver.resolve(host, self._reach.families)
-        return self._reach.carried(names, host)
-
     async def _open_udp(
         self, local_addr: tuple[str | None, int] | None, remote_addr: tuple[str, int] | None
     ) -> tuple[Any, tuple[bytes, int] | None]:
         remote = None
         if remote_addr is not None:
-            remote = ((await self._dialable(remote_addr[0]))[0], remote_addr[1])
+            remote = ((await self._dialler.addresses(remote_addr[0]))[0], remote_addr[1])
         host, port = local_addr or (None, 0)
         return self._host.open_udp(port=port, address=self._reach.own_address(host), remote=remote), remote
 

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from usernet.aio.runtime import boottime
+from usernet.aio.runtime import boottime, log
 from usernet.burst.packets import CHECKSUM_OK, PacketBurst, SendBurst
 from usernet.links import DatagramLink, PacketLink
 from usernet.wire.icmp import Kind, unreachable_for
@@ -32,6 +32,8 @@ TURN_BYTES: Final = 256 << 10
 HANDSHAKE_SECONDS: Final = 0.002
 # uvloop rounds to this: what is asked for below it could fire at once, over and over.
 TIMER_RESOLUTION: Final = 0.001
+# After a turn that failed: not at once, so that one which always fails leaves the loop to others.
+RETRY_SECONDS: Final = 0.1
 
 
 class Device:
@@ -68,7 +70,10 @@ class Device:
         """Stop; what the link still has to say is sent if the socket takes it."""
         if self._closed:
             return
-        self._turn(receive=False)
+        try:
+            self._turn(receive=False)
+        except Exception:  # noqa: BLE001 - whatever it was, this is the end
+            log.exception("the last turn of the tunnel's pump failed")
         self._closed = True
         self._datagrams.on_writable(None)
         for handle in (self._scheduled, self._timer):
@@ -113,6 +118,9 @@ class Device:
             self._take_events(now)
             self._transmit(now)
             self._take_events(now)
+        except BaseException:
+            self._arm_at(now + RETRY_SECONDS, now)  # for whatever it had still to do, and was woken for
+            raise
         finally:
             self._in_turn = False
         if (self._woken or waiting) and not self._unsent:
@@ -196,9 +204,8 @@ class Device:
     def _bounce(self, rejected: list[Rejected], now: float) -> None:
         """Tell the inner sender that its packet went nowhere, as a router would (WireGuard: host unreachable)."""
         burst = PacketBurst(0)
-        for packet, reason in rejected:
-            kind = Kind.NETWORK_UNREACHABLE if reason == "no-route" else Kind.HOST_UNREACHABLE
-            error = unreachable_for(packet.header + b"".join(packet.pieces), kind)
+        for packet, _ in rejected:
+            error = unreachable_for(packet.header + b"".join(packet.pieces), Kind.HOST_UNREACHABLE)
             if error is not None:
                 burst.rows.append((len(burst.buf), len(error), 0, 1, 20 if error[0] >> 4 == 4 else 40, CHECKSUM_OK))
                 burst.buf += error
@@ -209,10 +216,15 @@ class Device:
         """Keep one loop timer at or before the earliest deadline; one that moved back lets it fire for nothing."""
         first, second = self._tunnel.next_timeout(), self._packets.next_timeout()
         deadline = second if first is None else first if second is None else min(first, second)
-        if deadline is None or (self._timer is not None and self._timer_at <= deadline):
+        if deadline is None:
             return
         if deadline <= now:  # it loops packets back to itself
             self.wake()
+        else:
+            self._arm_at(deadline, now)
+
+    def _arm_at(self, deadline: float, now: float) -> None:
+        if self._timer is not None and self._timer_at <= deadline:
             return
         if self._timer is not None:
             self._timer.cancel()

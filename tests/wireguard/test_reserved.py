@@ -89,6 +89,18 @@ def test_short_datagrams_are_left_alone() -> None:
     assert world.log == []
 
 
+def test_a_cookie_for_a_peers_response_has_them() -> None:
+    """Who sent an initiation is not known yet, but a response is an answer."""
+    world, a, b = reserved_pair()
+    a.send(AB)
+    a.receive([craft_initiation(world, 99, a.key)] * 128, ("203.0.113.1", 1))
+    world.roundtrip()
+    replies = [(to, datagram[1:4]) for _, _, to, datagram in world.log if datagram[0] == COOKIE_REPLY]
+    assert replies[-1] == (b.address, OURS)
+    assert {head for to, head in replies if to != b.address} == {bytes(3)}
+    assert b.drops == {}
+
+
 def test_cookies_work_with_them() -> None:
     world, a, b = reserved_pair()
     b.receive([craft_initiation(world, 99, Identity(bytes(32)).public_key)] * 3, ("203.0.113.1", 1))

@@ -21,6 +21,7 @@ from typing import Final
 
 from usernet.burst.packets import Address, Drops, Kernel, SuperPacket
 from usernet.errors import WireError
+from usernet.wireguard.constants import TYPE_RESPONSE
 from usernet.wireguard.crypto import tai64n
 from usernet.wireguard.events import (
     ClockJumped,
@@ -43,7 +44,7 @@ from usernet.wireguard.handshake import (
 )
 from usernet.wireguard.intake import Intake, Verdict
 from usernet.wireguard.outbox import KEEPALIVE, Outbox
-from usernet.wireguard.peer import Peer
+from usernet.wireguard.peer import NO_RESERVED, Peer
 from usernet.wireguard.session import IndexTable, Session
 from usernet.wireguard.timers import NEVER, Agenda, Timing
 
@@ -165,8 +166,7 @@ class Negotiator:
         message, address, verdict = taken
         try:
             if verdict is Verdict.NEEDS_COOKIE:
-                if not self._outbox.put(self.intake.cookie_reply(message, address, now), address):
-                    self._drops.count("outbox-full")
+                self._demand_cookie(message, address, now)
             elif verdict is Verdict.INITIATION:
                 self._answer(message, address, now)
             elif verdict is Verdict.RESPONSE:
@@ -176,6 +176,13 @@ class Negotiator:
         except WireError as error:
             self._drops.count(error.reason)
         return len(self.intake) > 0
+
+    def _demand_cookie(self, message: bytes, address: Address, now: float) -> None:
+        """Who sent an initiation is not known yet; a response names who it is for, and so who from."""
+        peer = self.intake.addressee(message) if message[0] == TYPE_RESPONSE else None
+        reserved = peer.settings.reserved if peer is not None else NO_RESERVED
+        if not self._outbox.put(self.intake.cookie_reply(message, address, now), address, reserved):
+            self._drops.count("outbox-full")
 
     def _known(self, public_key: bytes) -> RemoteStatic | None:
         peer = self.peers.get(public_key)

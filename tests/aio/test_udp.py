@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from usernet.aio import family as family_module
 from usernet.aio import sockets, udp
 from usernet.aio.udp import MAX_SLOTS, ROOM, SLOT, UdpLink, UdpStatistics
 from usernet.burst.packets import Address, DatagramBurst, SendBurst
@@ -457,6 +458,126 @@ def test_tos_of_what_arrives(run: Run, opened: Opened, host: str) -> None:
     run(test)
 
 
+# --- answers leave from where it was asked ---
+
+LOCAL4, LOCAL6 = bytes([127, 0, 0, 2]), bytes(15) + b"\1"
+
+
+def asked_at(link: UdpLink, peer: socket.socket, host: str) -> DatagramBurst:
+    """The peer sends to one of our addresses."""
+    peer.sendto(b"question", address_of(link, host) if ":" in host else (host, link.port))
+    [burst] = link.receive()
+    return burst
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_answer_leaves_from_the_address_that_was_asked(run: Run, opened: Opened, count: int) -> None:
+    async def test() -> None:
+        link = opened()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((V4, 0))
+            assert asked_at(link, peer, "127.0.0.3").local == bytes([127, 0, 0, 3])
+            burst = asked_at(link, peer, "127.0.0.2")
+            assert (burst.address, burst.local) == (peer.getsockname(), LOCAL4)
+            for local, expected in ((LOCAL4, "127.0.0.2"), (b"", V4), (bytes([127, 0, 0, 3]), "127.0.0.3")):
+                assert link.send(send_burst(burst.address, datagrams(count, 100))._replace(local=local))
+                assert [peer.recvfrom(200)[1] for _ in range(count)] == [(expected, link.port)] * count
+
+    run(test)
+
+
+@pytest.mark.skipif(not HAS_IPV6, reason="no IPv6 here")
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_answer_over_ipv6(run: Run, opened: Opened, count: int) -> None:
+    async def test() -> None:
+        link = opened()
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+            peer.bind((V6, 0))
+            burst = asked_at(link, peer, V6)
+            assert burst.local == LOCAL6
+            for tos in (0, 0x88):
+                link.send(send_burst(burst.address, datagrams(count, 100), tos)._replace(local=LOCAL6))
+            assert [peer.recvfrom(200)[1][:2] for _ in range(2 * count)] == [(V6, link.port)] * 2 * count
+        assert drops(link) == {}
+
+    run(test)
+
+
+def test_datagrams_to_two_addresses_are_two_bursts(run: Run, opened: Opened) -> None:
+    async def test() -> None:
+        link = opened()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            for host in (V4, V4, "127.0.0.2", V4):
+                peer.sendto(b"question", (host, link.port))
+            assert [(burst.local[-1], len(burst.lengths)) for burst in link.receive()] == [(1, 2), (2, 1), (1, 1)]
+
+    run(test)
+
+
+def test_a_source_nothing_came_to_is_not_one(run: Run, opened: Opened) -> None:
+    """Nor is one that something came to before the sockets were made anew."""
+
+    async def test() -> None:
+        link = opened()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((V4, 0))
+            answer = send_burst(peer.getsockname(), datagrams(1, 100))._replace(local=LOCAL4)
+            link.send(answer)
+            assert peer.recvfrom(200)[1] == (V4, link.port)
+            asked_at(link, peer, "127.0.0.2")
+            link.rebind()
+            link.send(answer)
+            assert peer.recvfrom(200)[1] == (V4, link.port)
+
+    run(test)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_source_that_is_gone_is_forgotten_until_asked_there_again(
+    run: Run, opened: Opened, number: int, count: int
+) -> None:
+    """Nothing of the burst is lost, and what follows does not try it again."""
+
+    async def test() -> None:
+        link = stubborn(opened)
+        failures = [("source", number)] * (1 + (count > 1) + (number == errno.ENETUNREACH))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((V4, 0))
+            asked_at(link, peer, "127.0.0.2")
+            sock = link._sockets[0].sock
+            assert isinstance(sock, Stubborn)
+            sock.failures = list(failures)
+            for _ in range(2):
+                assert link.send(send_burst(peer.getsockname(), datagrams(count, 100))._replace(local=LOCAL4))
+                assert [peer.recvfrom(200)[1] for _ in range(count)] == [(V4, link.port)] * count
+            assert sock.failures == []
+            assert asked_at(link, peer, "127.0.0.2").local == LOCAL4
+            link.send(send_burst(peer.getsockname(), datagrams(1, 100))._replace(local=LOCAL4))
+            assert peer.recvfrom(200)[1] == ("127.0.0.2", link.port)
+        assert sum(drops(link).values()) == 0
+        assert link.statistics().sent_datagrams == 2 * count + 1
+
+    run(test)
+
+
+def test_sources_are_bounded(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Opened) -> None:
+    """A whole network may be routed to this host."""
+
+    async def test() -> None:
+        monkeypatch.setattr(family_module, "MAX_SOURCES", 4)
+        link = opened()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.bind((V4, 0))
+            for number in range(1, 20):
+                burst = asked_at(link, peer, f"127.0.0.{number}")
+                assert len(link._sockets[0]._sources) + len(link._sockets[-1]._sources) <= 4
+                link.send(send_burst(burst.address, datagrams(1, 100))._replace(local=burst.local))
+                assert peer.recvfrom(200)[1][0] == f"127.0.0.{number}"
+
+    run(test)
+
+
 # --- what goes wrong ---
 
 
@@ -472,6 +593,8 @@ class Stubborn(socket.socket):
                 raise OSError(number, "as told")
 
     def sendmsg(self, buffers: Any, ancillary: Any = (), *rest: Any) -> int:
+        if any((level, kind) == (socket.IPPROTO_IP, 8) for level, kind, _ in ancillary):  # IP_PKTINFO
+            self._fail("source")
         merged = any(kind == sockets.UDP_SEGMENT for _, kind, _ in ancillary)
         self._fail("gso" if merged else "send")
         return super().sendmsg(buffers, ancillary, *rest)
@@ -492,7 +615,7 @@ def stubborn(opened: Opened, *failures: tuple[str, int]) -> UdpLink:
     sock = Stubborn(socket.AF_INET, socket.SOCK_DGRAM)
     sock.failures = list(failures)
     sock.setblocking(False)
-    sock.bind((V4, 0))
+    sock.bind(("0.0.0.0", 0))
     sockets.enlarge_buffers(sock)
     return opened.keep(UdpLink(asyncio.get_running_loop(), [sock]))
 

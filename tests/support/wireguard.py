@@ -43,12 +43,12 @@ def inner_packet(source: str, destination: str, payload: bytes = b"payload") -> 
     return encode_packet(pack_address(source), pack_address(destination), EXPERIMENTAL, payload)
 
 
-def burst_of(datagrams: list[bytes], source: Address, tos: int = 0) -> DatagramBurst:
+def burst_of(datagrams: list[bytes], source: Address, tos: int = 0, local: bytes = b"") -> DatagramBurst:
     """Datagrams as the outer link gives them."""
     buf = bytearray(STRIDE * len(datagrams))
     for number, datagram in enumerate(datagrams):
         buf[number * STRIDE : number * STRIDE + len(datagram)] = datagram
-    return DatagramBurst(source, memoryview(buf), STRIDE, list(map(len, datagrams)), tos)
+    return DatagramBurst(source, memoryview(buf), STRIDE, list(map(len, datagrams)), tos, local)
 
 
 class Node:
@@ -97,14 +97,18 @@ class Node:
 
     def send(self, *packets: bytes | SuperPacket) -> list[Rejected]:
         """Hand inner packets to the tunnel; they are on the wire when the world runs."""
-        supers = [SuperPacket(packet) if isinstance(packet, bytes) else packet for packet in packets]
-        rejected = self.tunnel.seal(supers, self.world.now)
+        rejected = self.send_only(*packets)
         self.world.collect(self)
         return rejected
 
-    def receive(self, datagrams: list[bytes], source: Address, tos: int = 0) -> None:
+    def send_only(self, *packets: bytes | SuperPacket) -> list[Rejected]:
+        """The same, but what is ready stays in the tunnel."""
+        supers = [SuperPacket(packet) if isinstance(packet, bytes) else packet for packet in packets]
+        return self.tunnel.seal(supers, self.world.now)
+
+    def receive(self, datagrams: list[bytes], source: Address, tos: int = 0, local: bytes = b"") -> None:
         out = PacketBurst(STRIDE * (len(datagrams) + 1) + 65536)
-        self.tunnel.receive_datagrams(burst_of(datagrams, source, tos), out, self.world.now)
+        self.tunnel.receive_datagrams(burst_of(datagrams, source, tos, local), out, self.world.now)
         self.packets += [bytes(out.buf[row[0] : row[0] + row[1]]) for row in out.rows]
 
     def work(self) -> None:

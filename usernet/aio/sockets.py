@@ -11,13 +11,8 @@ import errno
 import os
 import re
 import socket
-import sys
 from dataclasses import dataclass
-from typing import Final, NamedTuple
-
-from usernet.burst.packets import Address
-
-Ancillary = list[tuple[int, int, bytes]]  # level, type, data of each control message
+from typing import Final
 
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
@@ -150,44 +145,3 @@ def enable_gro(sock: socket.socket, release: str | None = None) -> bool:
     except OSError:
         return False
     return True
-
-
-def ask_for_tos(sock: socket.socket) -> None:
-    """Have each message tell its TOS or traffic class."""
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
-    else:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
-
-
-class Told(NamedTuple):
-    """What came beside a message."""
-
-    segment: int = 0  # size of its datagrams, if it was merged
-    tos: int = 0
-
-
-def read_ancillary(ancillary: Ancillary) -> Told:
-    segment = tos = 0
-    for level, kind, data in ancillary:
-        if level == SOL_UDP:
-            if kind == UDP_GRO:
-                segment = int.from_bytes(data[:4], sys.byteorder)
-        elif kind in (socket.IP_TOS, socket.IPV6_TCLASS):  # one byte for IPv4, an int for IPv6
-            tos = int.from_bytes(data, sys.byteorder)
-    return Told(segment, tos)
-
-
-def send_one(sock: socket.socket, data: memoryview, ancillary: Ancillary, address: Address) -> None:
-    """One datagram.  An error left over from one sent before is not this one's: it gets another try."""
-    for last in (False, True):
-        try:
-            if ancillary:
-                sock.sendmsg([data], ancillary, 0, address)
-            else:
-                sock.sendto(data, address)
-        except OSError as error:
-            if last or error.errno not in ASYNCHRONOUS:
-                raise
-        else:
-            return

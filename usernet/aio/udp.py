@@ -1,4 +1,4 @@
-"""The outer side on a real host: UDP over both families.  See udp(7), cmsg(3) and `sockets`.
+"""The outer side on a real host: UDP over both families.  See udp(7), `sockets` and `family`.
 
 Receiving drains what has arrived into one arena before anything is processed: the kernel's buffer is small, and bursts
 are what makes the rest fast.  A message merged by GRO is a burst as it is.  Plain datagrams go into slots of a fixed
@@ -9,22 +9,22 @@ by the error of a send, the family does without it from then on, beginning with 
 
 No error of the socket is raised here: datagrams may be lost anyway, so it is counted.
 
-What comes beside a message (size of merged datagrams, TOS) hardly ever changes: it is read when it does.  Asking for
-it all the same costs 0.25 us a call, for the RFC 6040 marks of a congested path.
+What comes beside a message (size of merged datagrams, TOS, our address) hardly ever changes: it is read when it does.
+Asking for it all the same costs 0.25 us a call for the TOS (RFC 6040), 0.15 more for the address.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-import struct
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from usernet.aio import sockets
-from usernet.aio.sockets import ASYNCHRONOUS, SOL_UDP, UDP_SEGMENT, Ancillary, Told, read_ancillary, send_one
+from usernet.aio.family import ANCILLARY_BYTES, FamilySocket, Told
+from usernet.aio.sockets import ASYNCHRONOUS
 from usernet.burst.packets import Address, DatagramBurst, Drops, SendBurst
 
 ARENA_BYTES: Final = 2 << 20
@@ -33,13 +33,12 @@ SLOT: Final = 2048  # of a plain datagram; a larger one is a burst of its own
 MAX_SLOTS: Final = 64
 MAX_MESSAGES: Final = 1024
 
-_ANCILLARY_BYTES: Final = 2 * socket.CMSG_SPACE(4)  # segment size, TOS
 _TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # its & costs 1 us as long as it is an enum
 # The way out cannot segment: no checksum offload, a device that changed later.
 _NO_GSO: Final = frozenset({errno.EIO, errno.EOPNOTSUPP})
 # This destination cannot have it: a smaller path MTU, or no destination at all (port 0).  Others keep it: the address
-# is where a peer's packets came from, or were made to seem so on their way.
-_NOT_THERE: Final = frozenset({errno.EINVAL, errno.EMSGSIZE})
+# is where a peer's packets came from, or were made to seem so on their way.  Or our source address is gone.
+_NOT_THERE: Final = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EADDRNOTAVAIL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +54,6 @@ class UdpStatistics:
     sent_messages: int
     drops: tuple[tuple[str, int], ...]
     families: tuple[sockets.FamilyStatistics, ...]
-
-
-class _Socket:
-    """One family's socket, and what is known about it."""
-
-    __slots__ = ("ancillary", "blocked", "gro", "gso", "readable", "sock", "told", "tos", "watched")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.gso = sockets.has_gso(sock)
-        self.gro = sockets.enable_gro(sock)
-        sockets.ask_for_tos(sock)
-        self.ancillary: Ancillary = []  # of the last message, and what it says
-        self.told = Told()
-        self.readable = False  # the loop said so, and it has not been drained since
-        self.blocked = False  # a send would have blocked, and the loop has not said otherwise since
-        self.watched = False  # the loop watches it for being writable
-        is_ipv6 = sock.family == socket.AF_INET6
-        self.tos = (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if is_ipv6 else (socket.IPPROTO_IP, socket.IP_TOS)
 
 
 class UdpLink:
@@ -116,7 +96,7 @@ class UdpLink:
 
     def _adopt(self, socks: list[socket.socket]) -> None:
         self.port: int = socks[0].getsockname()[1]
-        self._sockets = [_Socket(sock) for sock in socks]
+        self._sockets = [FamilySocket(sock) for sock in socks]
         by_family = {entry.sock.family: entry for entry in self._sockets}
         self._ipv4 = by_family.get(socket.AF_INET)
         self._ipv6 = by_family.get(socket.AF_INET6)
@@ -145,16 +125,16 @@ class UdpLink:
             self._received_bytes += sum(burst.lengths)
         return bursts
 
-    def _drain(self, entry: _Socket, at: int, bursts: list[DatagramBurst]) -> int:
+    def _drain(self, entry: FamilySocket, at: int, bursts: list[DatagramBurst]) -> int:
         """Read one socket until it is empty or the arena full, whose first free byte is `at` before and after."""
         arena, recvmsg_into = self._arena, entry.sock.recvmsg_into
-        known, (segment, tos) = entry.ancillary, entry.told
+        known, (segment, tos, local) = entry.ancillary, entry.told
         source: Address | None = None  # of the slots being filled
         lengths: list[int] = []
         messages = 0
         while at <= ARENA_BYTES - ROOM and messages < MAX_MESSAGES:  # not everything takes room of the arena
             try:
-                size, ancillary, flags, address = recvmsg_into([arena[at : at + ROOM]], _ANCILLARY_BYTES)
+                size, ancillary, flags, address = recvmsg_into([arena[at : at + ROOM]], ANCILLARY_BYTES)
             except (BlockingIOError, InterruptedError):
                 entry.readable = False
                 break
@@ -167,8 +147,8 @@ class UdpLink:
                 continue
             messages += 1
             if ancillary != known:
-                known = entry.ancillary = ancillary
-                segment, tos = entry.told = read_ancillary(ancillary)
+                known = ancillary
+                segment, tos, local = entry.read(ancillary)
                 source = None
             if segment or flags & _TRUNCATED or not 0 < size <= SLOT:
                 room = self._take_whole(at, size, entry.told, flags, address, bursts)
@@ -177,7 +157,7 @@ class UdpLink:
                 continue
             if address != source or len(lengths) == MAX_SLOTS:
                 source, lengths = address, []
-                bursts.append(DatagramBurst(address, arena[at : at + SLOT * MAX_SLOTS], SLOT, lengths, tos))
+                bursts.append(DatagramBurst(address, arena[at : at + SLOT * MAX_SLOTS], SLOT, lengths, tos, local))
             lengths.append(size)
             at += SLOT
         self._received_messages += messages
@@ -199,7 +179,7 @@ class UdpLink:
         segment = min(told.segment or size, size)
         whole, rest = divmod(size, segment)
         lengths = [segment] * whole + ([rest] if rest else [])
-        bursts.append(DatagramBurst(address, self._arena[at : at + size], segment, lengths, told.tos))
+        bursts.append(DatagramBurst(address, self._arena[at : at + size], segment, lengths, told.tos, told.local))
         return -(-size // 64) * 64  # keeps to cache lines
 
     # --- sending ---
@@ -208,20 +188,16 @@ class UdpLink:
         """Send, or return False where it would block.  True means that nothing of it is to be sent again."""
         if self._rest is not None and not self._send_rest():
             return False
-        address, buf, segment, tos = burst
+        address, segment, size = burst.address, burst.segment_size, len(burst.buf)
         entry = self._ipv4 if len(address) == 2 else self._ipv6
-        size = len(buf)
         datagrams = -(-size // segment)
         if entry is None:
             self._drops.count("no-ipv4" if len(address) == 2 else "no-ipv6", datagrams)
             return True
         if size <= segment or not entry.gso:
             return self._send_plainly(entry, burst)
-        ancillary = [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", segment))]
-        if tos:
-            ancillary.append(_tos_message(entry, tos))
         try:
-            entry.sock.sendmsg([buf], ancillary, 0, address)
+            entry.send_merged(burst)
         except (BlockingIOError, InterruptedError):
             return self._block(entry)
         except OSError as error:
@@ -238,15 +214,15 @@ class UdpLink:
         self._count_sent(datagrams, size, 1)
         return True
 
-    def _send_plainly(self, entry: _Socket, burst: SendBurst) -> bool:
+    def _send_plainly(self, entry: FamilySocket, burst: SendBurst) -> bool:
         """Datagram by datagram.  If the socket takes only a part, the rest is kept and goes first next time."""
-        address, buf, segment, tos = burst
-        ancillary = [_tos_message(entry, tos)] if tos else []
+        buf, segment = burst.buf, burst.segment_size
+        ancillary = entry.beside(burst)
         sent = sent_bytes = 0
         for at in range(0, len(buf), segment):
             piece = buf[at : at + segment]
             try:
-                send_one(entry.sock, piece, ancillary, address)
+                ancillary = entry.send_one(piece, ancillary, burst)
             except (BlockingIOError, InterruptedError):
                 self._count_sent(sent, sent_bytes, sent)
                 if at:
@@ -271,7 +247,7 @@ class UdpLink:
         self._watch_writing()
         return self._rest is None
 
-    def _block(self, entry: _Socket) -> bool:
+    def _block(self, entry: FamilySocket) -> bool:
         entry.blocked = True
         self._watch_writing()
         return False
@@ -301,7 +277,7 @@ class UdpLink:
             for entry in self._sockets:
                 self._loop.add_reader(entry.sock, self._is_readable, entry)
 
-    def _is_readable(self, entry: _Socket) -> None:
+    def _is_readable(self, entry: FamilySocket) -> None:
         entry.readable = True
         if self._on_readable is not None:
             self._on_readable()
@@ -317,7 +293,7 @@ class UdpLink:
                 self._loop.remove_writer(entry.sock)
             entry.watched = watch
 
-    def _is_writable(self, entry: _Socket) -> None:
+    def _is_writable(self, entry: FamilySocket) -> None:
         entry.blocked = False
         if self._send_rest() and self._on_writable is not None:
             self._on_writable()
@@ -341,8 +317,3 @@ class UdpLink:
                 if entry is not None
             ),
         )
-
-
-def _tos_message(entry: _Socket, tos: int) -> tuple[int, int, bytes]:
-    level, kind = entry.tos
-    return level, kind, struct.pack("=i", tos)

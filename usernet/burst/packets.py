@@ -81,6 +81,7 @@ class DatagramBurst(NamedTuple):
     stride: int
     lengths: list[int]
     tos: int = 0  # the outer TOS / traffic class, its low two bits being ECN
+    local: bytes = b""  # our address that they came to, where it is known
 
 
 class SendBurst(NamedTuple):
@@ -90,6 +91,7 @@ class SendBurst(NamedTuple):
     buf: memoryview
     segment_size: int
     tos: int = 0
+    local: bytes = b""  # our address that they are to leave from; b"": as the system chooses
 
 
 class Opened(NamedTuple):

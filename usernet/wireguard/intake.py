@@ -70,14 +70,14 @@ class Intake:
         self._limiter = RateLimiter()
         self._table = table
         self._drops = drops
-        self._queue: deque[tuple[bytes, Address]] = deque()
+        self._queue: deque[tuple[bytes, Address, bytes]] = deque()
         self._loaded_until = LONG_AGO
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def push(self, message: bytes, address: Address) -> None:
-        """Let a message in, or drop it: of any length, with any content, but not transport data."""
+    def push(self, message: bytes, address: Address, local: bytes) -> None:
+        """Let a message from `address` to `local` in, or drop it: any length, any content, but not transport data."""
         kind = int.from_bytes(message[:4], "little")  # the three reserved bytes are zero (paper, 5.4)
         length = _LENGTHS.get(kind)
         if length is None:
@@ -91,7 +91,7 @@ class Intake:
         elif kind != TYPE_COOKIE_REPLY and not self._checker.check_mac1(message):
             self._drops.count("mac1")  # in silence: we do not show that we are here (paper, 5.3)
         else:
-            self._queue.append((message, address))
+            self._queue.append((message, address, local))
 
     def addressee(self, message: bytes) -> Peer | None:
         """The peer that a response or a cookie reply is for, by the receiver index in it."""
@@ -103,16 +103,16 @@ class Intake:
             peer = found[0] if found is not None else None
         return peer
 
-    def take(self, now: float) -> tuple[bytes, Address, Verdict] | None:
-        """The oldest message, its source and what to do with it; None if nothing waits."""
+    def take(self, now: float) -> tuple[bytes, Address, bytes, Verdict] | None:
+        """The oldest message, the addresses it came from and to, and what to do with it; None if nothing waits."""
         if not self._queue:
             return None
         loaded = self.under_load(now)
-        message, address = self._queue.popleft()
+        message, address, local = self._queue.popleft()
         verdict = _VERDICTS[message[0]]
         if loaded and verdict is not Verdict.COOKIE_REPLY:
             verdict = self._judge(message, address, verdict, now)
-        return message, address, verdict
+        return message, address, local, verdict
 
     def under_load(self, now: float) -> bool:
         if len(self._queue) >= UNDER_LOAD_QUEUE:

@@ -104,6 +104,7 @@ class Negotiator:
             return
         if peer.attempts:
             peer.path_lost = True
+            peer.local = b""
         self._initiate(peer, peer.endpoint, now)
 
     def _initiate(self, peer: Peer, endpoint: Address, now: float) -> None:
@@ -151,7 +152,7 @@ class Negotiator:
         peer.last_message = now
         peer.timers.sent(now, data=False)
         self.agenda.arm(peer, peer.timers.next_deadline)
-        if self._outbox.put(message, address, peer.settings.reserved):
+        if self._outbox.put(message, address, peer.settings.reserved, peer.local):
             peer.tx_bytes += len(message)
         else:
             self._drops.count("outbox-full")
@@ -163,32 +164,32 @@ class Negotiator:
         taken = self.intake.take(now)
         if taken is None:
             return False
-        message, address, verdict = taken
+        message, address, local, verdict = taken
         try:
             if verdict is Verdict.NEEDS_COOKIE:
-                self._demand_cookie(message, address, now)
+                self._demand_cookie(message, address, local, now)
             elif verdict is Verdict.INITIATION:
-                self._answer(message, address, now)
+                self._answer(message, address, local, now)
             elif verdict is Verdict.RESPONSE:
-                self._conclude(message, address, now)
+                self._conclude(message, address, local, now)
             elif verdict is Verdict.COOKIE_REPLY:
                 self._keep_cookie(message, now)
         except WireError as error:
             self._drops.count(error.reason)
         return len(self.intake) > 0
 
-    def _demand_cookie(self, message: bytes, address: Address, now: float) -> None:
+    def _demand_cookie(self, message: bytes, address: Address, local: bytes, now: float) -> None:
         """Who sent an initiation is not known yet; a response names who it is for, and so who from."""
         peer = self.intake.addressee(message) if message[0] == TYPE_RESPONSE else None
         reserved = peer.settings.reserved if peer is not None else NO_RESERVED
-        if not self._outbox.put(self.intake.cookie_reply(message, address, now), address, reserved):
+        if not self._outbox.put(self.intake.cookie_reply(message, address, now), address, reserved, local):
             self._drops.count("outbox-full")
 
     def _known(self, public_key: bytes) -> RemoteStatic | None:
         peer = self.peers.get(public_key)
         return peer.remote if peer is not None else None
 
-    def _answer(self, message: bytes, address: Address, now: float) -> None:
+    def _answer(self, message: bytes, address: Address, local: bytes, now: float) -> None:
         consumed = consume_initiation(self.identity, message, self._known)
         peer = self.peers[consumed.remote.public_key]
         if consumed.timestamp <= peer.latest_timestamp:  # TAI64N compares as bytes
@@ -200,7 +201,7 @@ class Negotiator:
         peer.last_accepted = now
 
         response, keypair = create_response(self.identity, consumed, self.table.allocate(), self._random)
-        self.heard(peer, address, len(message), now, data=False)
+        self.heard(peer, address, local, len(message), now, data=False)
         session = self._derive(peer, keypair, now)
         self.table.remove(peer.slots.install_as_responder(session))
         self._send_message(peer, peer.cookies.add_macs(response, now), address, now)
@@ -214,13 +215,13 @@ class Negotiator:
         if jump > self.timing.clock_jump:
             self.events.append(ClockJumped(peer.public_key, jump))
 
-    def _conclude(self, message: bytes, address: Address, now: float) -> None:
+    def _conclude(self, message: bytes, address: Address, local: bytes, now: float) -> None:
         peer = self.table.pending.get(int.from_bytes(message[8:12], "little"))
         if peer is None or peer.initiation is None:
             raise WireError("response-unexpected")  # a second one for the same initiation
         keypair = consume_response(self.identity, peer.initiation, peer.remote, message)
         self._withdraw(peer)
-        self.heard(peer, address, len(message), now, data=False)
+        self.heard(peer, address, local, len(message), now, data=False)
         session = self._derive(peer, keypair, now)
         self.table.remove(peer.slots.install_as_initiator(session))
         self._complete(peer, address, now, initiator=True)
@@ -250,7 +251,7 @@ class Negotiator:
 
     # 4, 5: data of theirs
 
-    def heard(self, peer: Peer, address: Address, size: int, now: float, *, data: bool) -> None:
+    def heard(self, peer: Peer, address: Address, local: bytes, size: int, now: float, *, data: bool) -> None:
         """Something of theirs was authentic; `data`: it was more than a keepalive or a handshake."""
         peer.rx_bytes += size
         timers = peer.timers
@@ -260,6 +261,7 @@ class Negotiator:
         if address != peer.endpoint:  # roaming, only now that it is authentic (paper, 2.1)
             self.events.append(EndpointMoved(peer.public_key, peer.endpoint, address))
             peer.endpoint = address
+        peer.local = local
         if peer.path_lost:
             peer.path_lost = False
             self.events.append(PathReturned(peer.public_key))
@@ -291,7 +293,7 @@ class Negotiator:
             self.start(peer, now)
 
     def _send(self, peer: Peer, session: Session, packets: list[SuperPacket], address: Address, now: float) -> None:
-        peer.tx_bytes += self._outbox.seal_apart(session, packets, address, peer.settings.reserved)
+        peer.tx_bytes += self._outbox.seal_apart(session, packets, address, peer.settings.reserved, peer.local)
         peer.timers.sent(now, data=packets[0] is not KEEPALIVE)
         self.agenda.arm(peer, peer.timers.next_deadline)
 

@@ -42,19 +42,24 @@ class Outbox:
             self._at = 0
             self._taken = False
 
-    def seal(self, session: Session, packets: list[SuperPacket], address: Address, reserved: bytes) -> int:
+    def seal(
+        self, session: Session, packets: list[SuperPacket], address: Address, reserved: bytes, local: bytes = b""
+    ) -> int:
         """Seal into the arena; returns bytes on the wire."""
         room = sealed_size(packets, self._mtu)
         if room > len(self._arena) - self._at:  # views of the old arena keep it alive until they are sent
             self._arena = bytearray(max(room, ARENA_BYTES))
             self._at = 0
         arena, start = self._arena, self._at
-        self._at = self._seal(session, packets, address, reserved, arena, start)
+        self._at = self._seal(session, packets, address, reserved, local, arena, start)
         return self._at - start
 
-    def seal_apart(self, session: Session, packets: list[SuperPacket], address: Address, reserved: bytes) -> int:
+    def seal_apart(
+        self, session: Session, packets: list[SuperPacket], address: Address, reserved: bytes, local: bytes = b""
+    ) -> int:
         """Seal into a buffer of its own; returns bytes on the wire."""
-        return self._seal(session, packets, address, reserved, bytearray(sealed_size(packets, self._mtu)), 0)
+        out = bytearray(sealed_size(packets, self._mtu))
+        return self._seal(session, packets, address, reserved, local, out, 0)
 
     def _seal(
         self,
@@ -62,6 +67,7 @@ class Outbox:
         packets: list[SuperPacket],
         address: Address,
         reserved: bytes,
+        local: bytes,
         out: bytearray,
         at: int,
     ) -> int:
@@ -71,18 +77,18 @@ class Outbox:
                 if reserved != NO_RESERVED:
                     for header in range(start, end, size):
                         out[header + 1 : header + 4] = reserved
-                self._ready.append(SendBurst(address, view[start:end], size, ecn))
+                self._ready.append(SendBurst(address, view[start:end], size, ecn, local))
                 at = end
         return at
 
-    def put(self, message: bytes, address: Address, reserved: bytes = NO_RESERVED) -> bool:
+    def put(self, message: bytes, address: Address, reserved: bytes = NO_RESERVED, local: bytes = b"") -> bool:
         """A handshake message; False where too many wait already."""
         if self._messages >= MAX_MESSAGES:
             return False
         self._messages += 1
         if reserved != NO_RESERVED:
             message = message[:1] + reserved + message[4:]
-        self._ready.append(SendBurst(address, memoryview(message), len(message), HANDSHAKE_TOS))
+        self._ready.append(SendBurst(address, memoryview(message), len(message), HANDSHAKE_TOS, local))
         return True
 
     def take(self) -> list[SendBurst]:

@@ -64,6 +64,7 @@ class Peer:
         "last_handshake_wall_ns",
         "last_message",
         "latest_timestamp",
+        "local",
         "path_lost",
         "remote",
         "rx_bytes",
@@ -81,6 +82,7 @@ class Peer:
         self.settings = settings
         self.remote = remote
         self.endpoint = settings.endpoint
+        self.local = b""  # our address that its last authentic datagram came to, so that answers leave from there
         self.slots = KeySlots()
         self.staging = Staging(mtu)
         self.cookies = CookieJar(settings.public_key)

@@ -104,7 +104,8 @@ class Tunnel:
             self._peers[public_key] = peer
         else:
             peer.settings, peer.remote = settings, remote
-            peer.endpoint = settings.endpoint or peer.endpoint
+            if settings.endpoint is not None:
+                peer.endpoint, peer.local = settings.endpoint, b""
             self._allowed.remove(peer)
         for network, length in settings.allowed_ips:
             self._allowed.insert(network, length, peer)
@@ -127,7 +128,7 @@ class Tunnel:
     def set_endpoint(self, public_key: bytes, address: Address) -> None:
         """Where the peer is to be found from now on, until it moves.  KeyError if there is no such peer."""
         peer = self._peers[public_key]
-        known, peer.endpoint = peer.endpoint, address
+        known, peer.endpoint, peer.local = peer.endpoint, address, b""
         timers = peer.timers
         if known is None and timers.persistent_keepalive != NEVER:  # it can begin now
             timers.last_traversal -= timers.persistent_keepalive
@@ -184,7 +185,7 @@ class Tunnel:
         elif length > INITIATION_BYTES:
             self._drops.count("unknown-type")  # no handshake message is as long: do not copy it
         else:
-            self._negotiator.intake.push(bytes(burst.buf[at : at + length]), burst.address)
+            self._negotiator.intake.push(bytes(burst.buf[at : at + length]), burst.address, burst.local)
 
     def _receive_data(
         self, peer: Peer, session: Session, burst: DatagramBurst, number: int, out: PacketBurst, now: float
@@ -198,7 +199,7 @@ class Tunnel:
         opened = self._kernel.open_burst(session.receive_key, burst, number, out, self._drops)
         if opened.authentic:
             negotiator = self._negotiator
-            negotiator.heard(peer, burst.address, opened.authentic_bytes, now, data=opened.data > 0)
+            negotiator.heard(peer, burst.address, burst.local, opened.authentic_bytes, now, data=opened.data > 0)
             if session is peer.slots.next:
                 negotiator.confirm(peer, burst.address, now)
             current = peer.slots.current
@@ -258,8 +259,9 @@ class Tunnel:
         return rejected
 
     def _send(self, peer: Peer, endpoint: Address, packets: list[SuperPacket], now: float) -> None:
-        session = peer.sending_session(now)
-        sealed = self._outbox.seal(session, packets, endpoint, peer.settings.reserved) if session is not None else 0
+        session, sealed = peer.sending_session(now), 0
+        if session is not None:
+            sealed = self._outbox.seal(session, packets, endpoint, peer.settings.reserved, peer.local)
         if session is None or not sealed:  # or its counter could pass the limit within these
             self._stage(peer, packets, now)
             return
@@ -306,6 +308,7 @@ class Tunnel:
         if now >= timers.silence_at:
             timers.silence_at = NEVER
             peer.path_lost = True
+            peer.local = b""  # it may be why, as Linux thinks, too
             negotiator.start(peer, now)
         if now >= timers.keepalive_at:
             timers.keepalive_at = NEVER

@@ -1,0 +1,136 @@
+"""One family's outer socket, and what goes and comes beside its datagrams.  See cmsg(3), ip(7), ipv6(7), udp(7).
+
+Beside a message comes the size of its datagrams if it was merged, its TOS, and which of our addresses it came to.  That
+address is also what answers leave from, so that a host of several addresses answers with the one it was asked at.  An
+address we can no longer send from is forgotten with the first error that may be due to it, until something comes to it
+again; that also is why a source counts only once something came to it at this very socket.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from typing import Final, NamedTuple
+
+from usernet.aio import sockets
+from usernet.aio.sockets import ASYNCHRONOUS, SOL_UDP, UDP_GRO, UDP_SEGMENT
+from usernet.burst.packets import Address, SendBurst
+
+ControlMessage = tuple[int, int, bytes]  # level, type, data
+Ancillary = list[ControlMessage]
+
+# Segment size, TOS, and the larger family's address.
+ANCILLARY_BYTES: Final = 2 * socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+MAX_SOURCES: Final = 256
+
+_IP_PKTINFO: Final = 8  # not in the socket module
+_TOS_KINDS: Final = frozenset({(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)})
+# A source that is no longer ours, or from where no route leads there.
+_NOT_FROM_HERE: Final = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH})
+
+
+class Told(NamedTuple):
+    """What came beside a message."""
+
+    segment: int = 0  # size of its datagrams, if it was merged
+    tos: int = 0
+    local: bytes = b""
+
+
+class FamilySocket:
+    """A socket and what is known about it."""
+
+    __slots__ = ("_ip", "_sources", "ancillary", "blocked", "gro", "gso", "readable", "sock", "told", "watched")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.gso = sockets.has_gso(sock)
+        self.gro = sockets.enable_gro(sock)
+        self.readable = False  # the loop said so, and it has not been drained since
+        self.blocked = False  # a send would have blocked, and the loop has not said otherwise since
+        self.watched = False  # the loop watches it for being writable
+        self.ancillary: Ancillary = []  # of the last message, and what it says
+        self.told = Told()
+        self._sources: dict[bytes, ControlMessage] = {}  # our addresses that something came to
+        if sock.family == socket.AF_INET6:
+            self._ip = socket.IPPROTO_IPV6, socket.IPV6_TCLASS
+            options = socket.IPV6_RECVTCLASS, socket.IPV6_RECVPKTINFO
+        else:
+            self._ip = socket.IPPROTO_IP, socket.IP_TOS
+            options = socket.IP_RECVTOS, _IP_PKTINFO
+        for option in options:
+            sock.setsockopt(self._ip[0], option, 1)
+
+    def read(self, ancillary: Ancillary) -> Told:
+        """What came beside a message.  To be asked only when it is not what came last: it hardly ever changes."""
+        segment, tos, local = 0, 0, b""
+        for level, kind, data in ancillary:
+            if level == SOL_UDP:
+                if kind == UDP_GRO:
+                    segment = int.from_bytes(data[:4], sys.byteorder)
+            elif (level, kind) in _TOS_KINDS:  # one byte for IPv4, an int for IPv6
+                tos = int.from_bytes(data, sys.byteorder)
+            elif (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
+                local = data[4:8]  # ipi_spec_dst: behind the interface's index
+            elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+                local = data[:16]
+        if local and local not in self._sources:
+            self._learn(local)
+        self.ancillary, self.told = ancillary, Told(segment, tos, local)
+        return self.told
+
+    def _learn(self, local: bytes) -> None:
+        if len(self._sources) >= MAX_SOURCES:  # a whole network may be routed to this host
+            self._sources.clear()
+        if len(local) == 4:
+            self._sources[local] = socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=i4s4x", 0, local)
+        else:
+            self._sources[local] = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16si", local, 0)
+
+    def _forget(self, local: bytes) -> bool:
+        """Whether it was a source until now."""
+        self.ancillary, self.told = [], Told()  # so that the next datagram that comes to it is noticed
+        return self._sources.pop(local, None) is not None
+
+    def beside(self, burst: SendBurst) -> Ancillary:
+        """The control messages that go with a burst's datagrams."""
+        ancillary: Ancillary = []
+        if burst.tos:
+            ancillary.append((*self._ip, struct.pack("=i", burst.tos)))
+        source = self._sources.get(burst.local)
+        if source is not None:
+            ancillary.append(source)
+        return ancillary
+
+    def send_merged(self, burst: SendBurst) -> None:
+        """All of a burst in one call.  OSError as the socket raises it."""
+        segment = SOL_UDP, UDP_SEGMENT, struct.pack("=H", burst.segment_size)
+        self.sock.sendmsg([burst.buf], [segment, *self.beside(burst)], 0, burst.address)
+
+    def send_one(self, data: memoryview, ancillary: Ancillary, burst: SendBurst) -> Ancillary:
+        """One datagram of a burst; what shall be beside the next one.  OSError as the socket raises it."""
+        try:
+            _send(self.sock, data, ancillary, burst.address)
+        except OSError as error:
+            if error.errno not in _NOT_FROM_HERE or not self._forget(burst.local):
+                raise
+            ancillary = self.beside(burst)
+            _send(self.sock, data, ancillary, burst.address)
+        return ancillary
+
+
+def _send(sock: socket.socket, data: memoryview, ancillary: Ancillary, address: Address) -> None:
+    """An error left over from a datagram sent before is not this one's: it gets another try."""
+    for last in (False, True):
+        try:
+            if ancillary:
+                sock.sendmsg([data], ancillary, 0, address)
+            else:
+                sock.sendto(data, address)
+        except OSError as error:
+            if last or error.errno not in ASYNCHRONOUS:
+                raise
+        else:
+            return

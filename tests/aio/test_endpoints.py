@@ -149,8 +149,10 @@ async def test_a_peer_that_roamed_goes_back_to_its_name(monkeypatch: pytest.Monk
 async def test_a_peer_that_spoke_first_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(Names(OSError("never")), monkeypatch)
     bench.endpoints.add(KEY, "far.example.test", 51820)
+    assert not bench.endpoints.is_known(KEY)
     bench.endpoints.on_event(EndpointMoved(KEY, None, NEW))
     await bench.endpoints.known(KEY)
+    assert bench.endpoints.is_known(KEY)
     await bench.tasks.close()
 
 

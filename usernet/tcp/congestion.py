@@ -9,6 +9,7 @@ Which bytes are lost is recovery.py's to say.  `TcpSettings.congestion_control` 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final, Protocol
 
 from usernet.tcp.hystart import HyStart
@@ -45,7 +46,7 @@ class CongestionControl(Protocol):
         """Sending resumes after more than an RTO of silence with nothing outstanding."""
 
 
-class Window:
+class Window(ABC):
     """Slow start counts bytes without a limit per ACK (RFC 3465's L, RFC 9406 4.3), for one ACK answers a whole burst
     here; a burst is at most one super-segment, and the tunnel's pump paces those."""
 
@@ -106,10 +107,10 @@ class Window:
         self._hystart = None
         self.wants_rtt = False
 
+    @abstractmethod
     def _avoid_congestion(self, acked: int, now: float, srtt: float) -> None:
         """Grow beyond ssthresh."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _decrease(self, in_flight: int) -> int:
         """Something is lost: the new ssthresh."""
-        raise NotImplementedError

@@ -111,8 +111,9 @@ class Beside:
         run("ip", "-n", self.router, "route", "add", f"{OURS6}/128", "dev", "t0")
         run("ip", "netns", "exec", self.router, "sysctl", "-qw", "net.ipv4.ip_forward=1",
             "net.ipv6.conf.all.forwarding=1")  # fmt: skip
-        run("ip", "-n", self.kernel, "route", "add", "default", "via", "203.0.113.1")
-        run("ip", "-n", self.kernel, "route", "add", "default", "via", "2001:db8:b::1")
+        # Loss-based, whatever the machine's default: how much BBR resends depends on how busy the machine is.
+        for gateway in ("203.0.113.1", "2001:db8:b::1"):
+            run("ip", "-n", self.kernel, "route", "add", "default", "via", gateway, "congctl", "cubic")
         for name in (self.router, self.kernel):
             wait_for(lambda name=name: " UP " in run("ip", "-n", name, "-br", "link", "show", "v0"), "the link")  # type: ignore[misc]
 

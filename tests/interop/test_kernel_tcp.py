@@ -118,9 +118,8 @@ def port_of(sock: socket.socket) -> int:
 
 
 def allowed(per_mille: int) -> float:
-    """How many segments of a transfer may be sent again: a few times what is lost, and some for full queues and a busy
-    machine's time-outs.  Who resends all that was in flight at each loss is far above it."""
-    return SIZE / 1368 * (6 * per_mille + 20) / 1000
+    """How many segments of a transfer may be sent again: three times what is lost, and a few for full queues."""
+    return SIZE / 1368 * (3 * per_mille + 10) / 1000
 
 
 @pytest.mark.parametrize("opening", [active, passive])

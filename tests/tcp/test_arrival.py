@@ -380,6 +380,27 @@ def test_the_buffer_grows_with_what_is_read_in_a_round_trip() -> None:
     assert slow.connection.receiver.limit == 256 << 10
 
 
+def test_the_buffer_grows_ahead_of_a_slow_start() -> None:
+    peer = Peer.connecting()
+    peer.hears()
+    peer.passes(0.1)
+    peer.delivers(Peer.syn(SYN | ACK, ack=Peer.isn + 1, window_scale=7))
+    peer.hears()
+    receiver = peer.connection.receiver
+    at, congestion_window = 1, 10 * MSS
+    while congestion_window < 4 << 20:
+        left = congestion_window
+        assert receiver.edge - receiver.next >= left, "the window, and not the peer, is the limit"
+        while left > 0:
+            size = min(left, 45 * MSS)
+            peer.sends(f"{at}:1 A", bytes(size), segments=-(-size // MSS))
+            at, left = at + size, left - size
+            peer.connection.read(1 << 20)
+            peer.hears()
+        peer.passes(0.1)
+        congestion_window *= 2
+
+
 def test_congestion_marks_are_counted() -> None:
     peer = Peer.established()
     peer.connection.receive_segment(Peer.syn(RST), peer.now, segments=3, ce=True)

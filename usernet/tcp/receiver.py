@@ -2,8 +2,8 @@
 4.2.
 
 The offered window is kept as its right edge, which never moves back (RFC 9293 3.8.6).  The buffer starts small and
-doubles when a round trip's worth of reading shows that the window is what limits the peer.  Chunks are a list and not
-a deque, for an empty deque weighs 760 bytes and this list stays short.
+grows with what is read in a round trip, ahead of what the peer may send in the next.  Chunks are a list and not a
+deque, for an empty deque weighs 760 bytes and this list stays short.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ class Receiver:
     """Sequence numbers are unwrapped ones."""
 
     __slots__ = (
-        "_drained", "_head", "acked", "acks_due", "ce_marks", "chunks", "edge", "fin", "limit", "limit_max", "mss",
-        "next", "pending", "readable", "reassembly", "scale", "ts_recent", "ts_recent_at", "tune_at",
+        "_drained", "_drained_before", "_head", "acked", "acks_due", "ce_marks", "chunks", "edge", "fin", "limit",
+        "limit_max", "mss", "next", "pending", "readable", "reassembly", "scale", "ts_recent", "ts_recent_at",
+        "tune_at",
     )  # fmt: skip
 
     def __init__(self, limit: int, limit_max: int, mss: int) -> None:
@@ -43,6 +44,7 @@ class Receiver:
         self.ts_recent = 0
         self.ts_recent_at = 0.0
         self._drained = 0  # bytes read since the last look
+        self._drained_before = 0  # and between the two looks before that
         self.tune_at = 0.0
 
     def start(self, irs: int, scale: int) -> None:
@@ -118,12 +120,18 @@ class Receiver:
         return field
 
     def tune(self, now: float, rtt: float, echo_age: float) -> None:
-        """Once a round trip: double the buffer while what is read in one shows that the window limits the peer.
+        """Once a round trip: let the buffer hold twice what was read in one, and up to four times while that grows.
+
+        In slow start a peer doubles, and what is allowed now is for what it sends two round trips after what was
+        counted: less than four times as much would limit it.
 
         The round trip is that of the path, or that of the ACK which a timestamp now echoes when queues made it longer.
         """
-        if self._drained * 2 > self.limit and self.tune_at:
-            self.limit = min(max(self.limit, self._drained * 2), self.limit_max)
+        drained = self._drained
+        if self.tune_at:
+            growth = max(0, drained - self._drained_before)
+            self.limit = min(max(self.limit, min(2 * drained + 4 * growth, 4 * drained)), self.limit_max)
+        self._drained_before = drained
         self._drained = 0
         self.tune_at = now + max(rtt, min(echo_age, 8 * rtt))
 

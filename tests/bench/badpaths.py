@@ -1,10 +1,12 @@
 """usernet's TCP against kernel-to-kernel TCP over the same bad path (tests/support/badpath.py).  Needs root.
 
-The kernel's pair are two wireguard-go with a TUN each; both kernels use CUBIC.  For each impairment the same files go
-down and up over both, and the ratio is printed; then how long after an outage, or after the path's MTU fell with all
-ICMP lost, the first byte went through again.  The relay passes at most RATE.
+The kernel's pair are two wireguard-go with a TUN each; both kernels use CUBIC, and each candidate has a relay of its
+own with the same seed.  For each impairment the same file goes down and up over one and the other in turn, and medians
+are printed with their ratio; then how long after an outage, or after the path's MTU fell with all ICMP lost, streams
+under way went on; then how evenly many streams share a bottleneck.  The relay passes at most RATE, save where a row
+says otherwise.
 
-    python -m tests.bench.badpaths [--size-mb 16] [--rounds 1] [--limit 30] [--only NAME]
+    python -m tests.bench.badpaths [--size-mb 16] [--rounds 3] [--limit 30] [--only NAME]
 """
 
 from __future__ import annotations
@@ -16,19 +18,11 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path as File
 
 from tests.support.badpath import PORT, BadPath, Path, bad_path
-from tests.support.lab import (
-    INNER_FAR,
-    INNER_NEAR,
-    NEAR,
-    SINK_PORT,
-    Lab,
-    missing,
-    run,
-    wait_for,
-)  # fmt: skip
+from tests.support.lab import INNER_FAR, INNER_NEAR, NEAR, SINK_PORT, Lab, missing, run, wait_for
 
 RATE = 12.5e6  # B/s: 100 Mbit/s
 CLEAN = Path(rate=RATE, delay=0.001)
@@ -40,37 +34,58 @@ IMPAIRMENTS = {
     "10 % 5 ms late, RTT 20 ms": Path(rate=RATE, delay=0.010, late=0.1),
     "RTT 100 ms": Path(rate=RATE, delay=0.050, queue=2 << 20),
     "RTT 100 ms, small queue": Path(rate=RATE, delay=0.050, queue=128 << 10),
+    "RTT 100 ms, no bottleneck": Path(delay=0.050),
     "1 % twice, 1 % damaged": Path(rate=RATE, delay=0.001, duplicate=0.01, corrupt=0.01),
 }
-OUTAGES = {
+CALM = Path(rate=RATE, delay=0.010)
+CHANGES = {  # and for how long; 0: it stays
     "outage 10 s": (Path(rate=RATE, delay=0.010, outage=True), 10.0),
+    "outage 30 s": (Path(rate=RATE, delay=0.010, outage=True), 30.0),
     "MTU 1300, no ICMP": (Path(rate=RATE, delay=0.010, largest=1300 - 28), 0.0),
 }
-Candidate = Callable[[Lab], contextlib.AbstractContextManager[list[str]]]
+SHARED = "flows share it"
+FLOWS = 32
+MOVED = 64 << 10  # B that a stream must get through to count as going on
+PATIENCE = 30.0  # s that it gets for that
+KERNEL_NEAR = "192.0.2.131"
+PORTS = {"down": 80, "up": SINK_PORT}  # of the far host: who sends
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """How curl goes there, from what inner address its connections then come, and the path they take."""
+
+    through: tuple[str, ...]
+    address: str
+    path: BadPath
 
 
 @contextlib.contextmanager
-def usernet(lab: Lab) -> Iterator[list[str]]:
-    process = lab.start_usernet(lab.config(endpoint=f"{NEAR}:{PORT}"))
-    yield ["--proxy", "socks5h://127.0.0.1:1080"]
-    lab.end(process)
+def usernet(lab: Lab) -> Iterator[Candidate]:
+    with bad_path(lab) as path:
+        process = lab.start_usernet(lab.config(endpoint=f"{NEAR}:{PORT}"))
+        yield Candidate(("--proxy", "socks5h://127.0.0.1:1080"), INNER_NEAR, path)
+        lab.end(process)
 
 
 @contextlib.contextmanager
-def kernel(lab: Lab) -> Iterator[list[str]]:
-    """The same peer, but with a TUN on the near host too."""
-    device = f"{lab.device}n"
-    process = lab.start(lab.near_command(lab.binary, "-f", device), log="near.log", env={"WG_PROCESS_FOREGROUND": "1"})
-    wait_for(File(f"/var/run/wireguard/{device}.sock").exists, "the near peer's control socket")
-    key = lab.dir / "near.key"
-    key.write_text(lab.near_key)
-    run(*lab.near_command("wg", "set", device, "private-key", str(key), "peer", lab.far_public, "preshared-key",
-        str(lab.dir / "psk"), "endpoint", f"{NEAR}:{PORT}", "allowed-ips", "192.0.2.128/25"))  # fmt: skip
-    run("ip", "-n", lab.near, "addr", "add", f"{INNER_NEAR}/25", "dev", device)
-    run("ip", "-n", lab.near, "link", "set", device, "mtu", str(lab.mtu), "up")
-    use_cubic(lab.near, device)
-    yield ["--noproxy", "*"]
-    lab.end(process)
+def kernel(lab: Lab) -> Iterator[Candidate]:
+    """A second host, with a TUN and a key of its own."""
+    device, control, port = f"{lab.device}n", File(f"/var/run/wireguard/{lab.device}n.sock"), PORT + 1
+    key = lab.dir / "kernel.key"
+    key.write_text(run("wg", "genkey"))
+    lab.wg("set", lab.device, "peer", run("wg", "pubkey", stdin=key.read_text()), "allowed-ips", f"{KERNEL_NEAR}/32")
+    with bad_path(lab, port=port) as path:
+        environment = {"WG_PROCESS_FOREGROUND": "1"}
+        process = lab.start(lab.near_command(lab.binary, "-f", device), log="near.log", env=environment)
+        wait_for(control.exists, "the near peer's control socket")
+        run(*lab.near_command("wg", "set", device, "private-key", str(key), "peer", lab.far_public,
+            "endpoint", f"{NEAR}:{port}", "allowed-ips", "192.0.2.128/25"))  # fmt: skip
+        run("ip", "-n", lab.near, "addr", "add", f"{KERNEL_NEAR}/25", "dev", device)
+        run("ip", "-n", lab.near, "link", "set", device, "mtu", str(lab.mtu), "up")
+        use_cubic(lab.near, device)
+        yield Candidate(("--noproxy", "*"), KERNEL_NEAR, path)
+        lab.end(process)
 
 
 def use_cubic(namespace: str, device: str) -> None:
@@ -79,112 +94,161 @@ def use_cubic(namespace: str, device: str) -> None:
     run("ip", "netns", "exec", namespace, "sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1")
 
 
-CANDIDATES: dict[str, Candidate] = {"kernel": kernel, "usernet": usernet}
-DIRECTIONS = ("down", "up")
+CANDIDATES = {"kernel": kernel, "ours": usernet}
+Cells = dict[tuple[str, str], list[float]]  # by direction and candidate
 
 
 def target(lab: Lab, direction: str) -> list[str]:
     if direction == "down":
-        return [f"http://{INNER_FAR}/blob"]
-    return [f"http://{INNER_FAR}:{SINK_PORT}/discard", "-T", str(lab.dir / "site" / "blob")]
+        return ["-o", "/dev/null", f"http://{INNER_FAR}/blob"]
+    return ["-o", "/dev/null", "-T", str(lab.dir / "site" / "blob"), f"http://{INNER_FAR}:{SINK_PORT}/discard"]
 
 
-def throughput(lab: Lab, through: list[str], direction: str, limit: float) -> float:
+def throughput(lab: Lab, candidate: Candidate, direction: str, limit: float) -> float:
     """MB/s of one whole transfer; of what there was by then, if the limit ends it."""
-    command = ["curl", "-sS", *through, "--max-time", str(limit), "-o", "/dev/null",
+    command = ["curl", "-sS", *candidate.through, "--max-time", str(limit),
                "-w", f"%{{size_{direction}load}} %{{time_total}}", *target(lab, direction)]  # fmt: skip
     done = subprocess.run(lab.near_command(*command), capture_output=True, text=True, timeout=limit + 20)
     size, seconds = map(float, done.stdout.split())
     return size / seconds / 1e6 if seconds else 0.0
 
 
-def received(lab: Lab) -> int:
-    """Bytes that the far kernel has had from its present connections with us, and we acknowledged of its own."""
-    words = run(*lab.far_command("ss", "-Htin", "dst", INNER_NEAR)).split()
-    names = ("bytes_received", "bytes_acked")
-    return sum(int(word.partition(":")[2]) for word in words if word.partition(":")[0] in names)
+def moved(lab: Lab, address: str, direction: str) -> dict[str, int]:
+    """Bytes that the far kernel has had (up) or knows to have arrived (down), by the stream's near address."""
+    name = "bytes_received:" if direction == "up" else "bytes_acked:"
+    found = {}
+    for line in run(*lab.far_command("ss", "-HtinO", f"sport = :{PORTS[direction]} and dst {address}")).splitlines():
+        words = line.split()
+        found[words[4]] = next((int(word.removeprefix(name)) for word in words if word.startswith(name)), 0)
+    return found
 
 
-def back_after(lab: Lab, path: BadPath, through: list[str], direction: str, bad: Path, seconds: float) -> float:
-    """Seconds from the path's return (or change, where it stays) until the stream under way has moved by 256 KiB."""
-    path.set(CLEAN)
-    client = lab.start(
-        lab.near_command("curl", "-sS", *through, "--limit-rate", "4M", "-o", "/dev/null", *target(lab, direction)),
-        log="curl.log",
-    )
-    wait_for(lambda: received(lab) > 1 << 20, "the transfer to run")
-    path.set(bad)
+def received(lab: Lab, address: str = INNER_NEAR, direction: str = "up") -> int:
+    return sum(moved(lab, address, direction).values())
+
+
+def transfers(lab: Lab, limit: float, candidates: dict[str, Candidate], path: Path) -> Cells:
+    cells: Cells = {}
+    for direction in PORTS:
+        for name, candidate in candidates.items():
+            candidate.path.set(path)
+            cells[direction, name] = [throughput(lab, candidate, direction, limit)]
+    return cells
+
+
+def change(lab: Lab, candidates: dict[str, Candidate], bad: Path, seconds: float) -> Cells:
+    """Seconds from the path's return, or its change where it stays, until streams under way have moved by MOVED.
+
+    All of them at once: they are slow ones.
+    """
+    streams = [(direction, name) for direction in PORTS for name in candidates]
+    clients = {
+        (direction, name): lab.start(
+            lab.near_command("curl", "-sS", *candidates[name].through, "--limit-rate", "2M", *target(lab, direction)),
+            log="curl.log",
+        )
+        for direction, name in streams
+    }
+
+    def at(stream: tuple[str, str]) -> int:
+        return received(lab, candidates[stream[1]].address, stream[0])
+
+    for candidate in candidates.values():
+        candidate.path.set(CALM)
+    for stream in streams:
+        wait_for(lambda stream=stream: at(stream) > 1 << 20, f"{stream} to be under way")  # type: ignore[misc]
+    for candidate in candidates.values():
+        candidate.path.set(bad)
+    time.sleep(seconds or 0.5)  # the outage; or until what was under way has arrived
+    before = {stream: at(stream) for stream in streams}
     if seconds:
-        time.sleep(seconds)
-        path.set(CLEAN)
-    else:
-        time.sleep(0.5)  # what was under way has arrived
-    began, before = time.monotonic(), received(lab)
-    try:
-        while received(lab) < before + (256 << 10):
-            if time.monotonic() - began > 30 or client.poll() is not None:
-                return float("inf")
-            time.sleep(0.02)
-        return time.monotonic() - began
-    finally:
+        for candidate in candidates.values():
+            candidate.path.set(CALM)
+    began = time.monotonic()
+    cells: Cells = {}
+    while len(cells) < len(streams) and time.monotonic() - began < PATIENCE:
+        for stream in streams:
+            if stream not in cells and at(stream) >= before[stream] + MOVED:
+                cells[stream] = [time.monotonic() - began]
+    for client in clients.values():
         lab.end(client)
-        path.set(CLEAN)
+    return {stream: cells.get(stream, [float("inf")]) for stream in streams}
 
 
-def row(name: str, cells: list[float], ratio: Callable[[float, float], float]) -> str:
-    kernel_down, kernel_up, our_down, our_up = cells
-    return (
-        f"{name:28}"
-        + "".join(f"{cell:9.2f}" for cell in (kernel_down, our_down))
-        + (f"{ratio(our_down, kernel_down):7.2f}" + "".join(f"{cell:9.2f}" for cell in (kernel_up, our_up)))
-        + f"{ratio(our_up, kernel_up):7.2f}"
-    )
+def jain(shares: list[int]) -> float:
+    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
+
+
+def evenness(lab: Lab, candidates: dict[str, Candidate], seconds: float = 10.0) -> Cells:
+    """Jain's index of FLOWS streams over one bottleneck, after a moment to settle."""
+    cells: Cells = {}
+    for direction in PORTS:
+        for name, candidate in candidates.items():
+            candidate.path.set(CALM)
+            command = ["curl", "-sS", *candidate.through, "-Z", "--parallel-immediate", "--parallel-max", str(FLOWS)]
+            client = lab.start(lab.near_command(*command, *target(lab, direction) * FLOWS), log="curl.log")
+            wait_for(lambda c=candidate, d=direction: len(moved(lab, c.address, d)) == FLOWS, "the streams")  # type: ignore[misc]
+            time.sleep(3)
+            before = moved(lab, candidate.address, direction)
+            time.sleep(seconds)
+            after = moved(lab, candidate.address, direction)
+            cells[direction, name] = [jain([after[stream] - before[stream] for stream in before])]
+            lab.end(client)
+            wait_for(lambda c=candidate, d=direction: not moved(lab, c.address, d), "their end")  # type: ignore[misc]
+    return cells
+
+
+def row(name: str, cells: Cells) -> str:
+    words = [f"{name:26}"]
+    for direction in PORTS:
+        theirs, ours = (statistics.median(cells[direction, candidate]) for candidate in CANDIDATES)
+        words.append(f"{theirs:9.2f}{ours:9.2f}{ours / theirs if theirs else float('nan'):7.2f}")
+    return "".join(words)
 
 
 def heading(title: str) -> str:
-    return f"{title:28}" + "".join(f"{d + ' ' + c[:6]:>9}" if c != "ratio" else f"{c:>7}"
-                                   for d in DIRECTIONS for c in ("kernel", "ours", "ratio"))  # fmt: skip
+    return f"{title:26}" + "".join(f"{direction + ' kernel':>12}{'ours':>6}{'ratio':>7}" for direction in PORTS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size-mb", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=float, default=30)
-    parser.add_argument("--only", help="impairments whose name contains this")
+    parser.add_argument("--only", default="", help="rows whose name contains this")
     options = parser.parse_args()
     if reason := missing():
         raise SystemExit(f"badpaths: {reason}")
-    chosen = [name for name in (*IMPAIRMENTS, *OUTAGES) if not options.only or options.only in name]
-    results: dict[str, list[float]] = {name: [] for name in chosen}
-    with Lab() as lab, bad_path(lab) as path:
-        lab.blob("blob", options.size_mb << 20)
+    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, medians of {options.rounds}")
+    with Lab() as lab, contextlib.ExitStack() as stack:
         use_cubic(lab.far, lab.device)
-        for candidate in CANDIDATES.values():
-            path.set(CLEAN)
-            with candidate(lab) as through:
-                throughput(lab, through, "down", options.limit)
-                for name in chosen:
-                    for direction in DIRECTIONS:
-                        if name in OUTAGES:
-                            lab.blob("blob", 64 << 20)
-                            cell = back_after(lab, path, through, direction, *OUTAGES[name])
-                        else:
-                            path.set(IMPAIRMENTS[name])
-                            cell = statistics.median(
-                                throughput(lab, through, direction, options.limit) for _ in range(options.rounds)
-                            )
-                        results[name].append(cell)
-                lab.blob("blob", options.size_mb << 20)
-    print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {options.rounds} x {options.size_mb} MiB")
-    print(heading("MB/s"))
-    for name in chosen:
-        if name in IMPAIRMENTS:
-            print(row(name, results[name], lambda ours, theirs: ours / theirs if theirs else float("nan")))
-    print(heading("seconds until it moves"))
-    for name in chosen:
-        if name in OUTAGES:
-            print(row(name, results[name], lambda ours, theirs: ours / theirs if theirs else float("nan")))
+        candidates = {name: stack.enter_context(candidate(lab)) for name, candidate in CANDIDATES.items()}
+
+        def section(title: str, size: int, rows: dict[str, Callable[[], Cells]]) -> None:
+            chosen = {name: measure for name, measure in rows.items() if options.only in name}
+            if chosen:
+                lab.blob("blob", size)
+                print(heading(title), flush=True)
+            for name, measure in chosen.items():
+                found: Cells = {}
+                for _ in range(options.rounds):
+                    for key, cells in measure().items():
+                        found.setdefault(key, []).extend(cells)
+                print(row(name, found), flush=True)
+
+        for candidate in candidates.values():
+            candidate.path.set(CLEAN)
+        lab.blob("blob", 1 << 20)
+        transfers(lab, options.limit, candidates, CLEAN)  # handshakes are over
+        section(f"MB/s, {options.size_mb} MiB", options.size_mb << 20, {
+            name: lambda path=path: transfers(lab, options.limit, candidates, path)  # type: ignore[misc]
+            for name, path in IMPAIRMENTS.items()
+        })  # fmt: skip
+        section("seconds until it goes on", 256 << 20, {
+            name: lambda bad=bad: change(lab, candidates, *bad)  # type: ignore[misc]
+            for name, bad in CHANGES.items()
+        })  # fmt: skip
+        section("Jain index", 256 << 20, {f"{FLOWS} {SHARED}": lambda: evenness(lab, candidates)})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ ADDRESSES = {socket.AF_INET: (OURS, THEIRS), socket.AF_INET6: (OURS6, THEIRS6)}
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[Beside]:
-    needs("nft", "ss")
+    needs("nft", "nstat", "ss")
     if reason := missing():
         skip(reason)
     with Beside() as beside:
@@ -157,6 +157,23 @@ def test_reordering(beside: Beside) -> None:
     ours, theirs = active(beside)
     beside.delay, beside.late = 0.005, 0.1
     exchange(beside, ours, theirs, DATA, DATA)
+
+
+def test_they_learn_of_duplicates(beside: Beside) -> None:
+    """RFC 2883: the kernel resends what is only late, and hears that it came twice.
+
+    Its own wait for what may be late (RACK's, a share of the round trip) is shorter than 20 ms here.
+    """
+    ours, theirs = active(beside)
+    beside.delay, beside.late, beside.late_by = 0.005, 0.02, 0.02
+    before = beside.nstat("TcpExtTCPDSACKRecv"), beside.nstat("TcpExtTCPDSACKIgnoredDubious")
+    sent = beside.submit(lambda: theirs.sendall(DATA))
+    beside.run(lambda: sent.done() and len(beside.station.received.get(ours, b"")) == SIZE, "the download", 60)
+    assert "dsack_dups:" in beside.ss(port_of(theirs), "-i")
+    after = beside.nstat("TcpExtTCPDSACKRecv"), beside.nstat("TcpExtTCPDSACKIgnoredDubious")
+    assert after[0] > before[0]
+    assert after[1] == before[1]
+    exchange(beside, ours, theirs, b"", b"")
 
 
 @pytest.mark.parametrize("option", ["tcp_window_scaling", "tcp_sack", "tcp_timestamps"])

@@ -124,7 +124,7 @@ class Beside:
 
     def fresh(self, settings: TcpSettings | None = None) -> Reader:
         """A path that does no harm, and a host without a past."""
-        self.delay = self.late = 0.0
+        self.delay, self.late, self.late_by = 0.0, 0.0, 0.005
         self.lose(0)
         self._flight.clear()
         self.packets_out = self.packets_in = 0
@@ -142,6 +142,11 @@ class Beside:
     def sysctl(self, name: str, value: int) -> None:
         """Of the kernel's TCP."""
         run("ip", "netns", "exec", self.kernel, "sysctl", "-qw", f"net.ipv4.{name}={value}")
+
+    def nstat(self, name: str) -> int:
+        """One of the kernel's counters, since its namespace began."""
+        words = run("ip", "netns", "exec", self.kernel, "nstat", "-asz", name).split()
+        return int(words[words.index(name) + 1])
 
     def ss(self, port: int, *options: str) -> str:
         """What the kernel says of its socket at this port of its own."""

@@ -115,7 +115,7 @@ def test_time_wait_acknowledges_their_fin_again_and_starts_anew() -> None:
     peer.hears()
     peer.passes(40)
     peer.sends("1:2 AF")
-    assert peer.hears() == ["2:2 A"]
+    assert peer.hears() == ["2:2 A [1-2]"]
     peer.sends("2:- R")  # RFC 1337
     peer.passes(59)
     assert peer.is_in(State.TIME_WAIT)

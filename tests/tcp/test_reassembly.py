@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from usernet.tcp import chunks
 from usernet.tcp.reassembly import Reassembly
+from usernet.tcp.receiver import Receiver
 
 STREAM = bytes(range(256)) * 2
 
@@ -18,6 +19,13 @@ def test_in_any_order_and_overlap(segments: list[tuple[int, int]], filled: int) 
     queue = Reassembly()
     held: set[int] = set()
     for start, size in segments:
+        again = sorted(held & set(range(start, start + size)))
+        overlap = queue.overlap(start, start + size)
+        assert (overlap is None) is (not again)
+        if overlap is not None:
+            assert overlap[0] == again[0]
+            assert held.issuperset(range(*overlap))
+            assert overlap[1] == start + size or overlap[1] not in held
         assert queue.insert(start, STREAM[start : start + size], 99)
         held |= set(range(start, start + size))
     blocks = list(zip(queue.starts, queue.ends, strict=True))
@@ -74,3 +82,15 @@ def test_chunks(parts: list[bytes], count: int) -> None:
     assert b"".join(more) == b"head" + whole
     chunks.drop(run, count)
     assert b"".join(run) == whole[count:]
+
+
+def test_duplicates_to_report_are_bounded() -> None:
+    receiver = Receiver(65536, 65536, 1000)
+    receiver.start(0, 0, sack=True)
+    receiver.deliver(bytes(60_000))
+    for at in range(1, 50_000, 100):
+        receiver.note_duplicate(at, at + 50)
+    reports = receiver.reports(4)
+    assert len(reports) == 16
+    assert reports[0] == [(1, 51)]
+    assert not receiver.has_reports

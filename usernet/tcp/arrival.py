@@ -197,6 +197,7 @@ def _answer_unacceptable(tcb: ControlBlock, flags: int, seq: int, end: int, now:
         challenge(tcb, now)
     else:
         receiver.acks_due = max(receiver.acks_due, 1)
+        receiver.note_duplicate(seq, min(end, receiver.next))  # RFC 2883 4
 
 
 def _reset_arrives(tcb: ControlBlock, seq: int, now: float) -> None:
@@ -222,6 +223,7 @@ def _data_arrives(tcb: ControlBlock, seq: int, payload: Buffer, has_fin: bool, s
         receiver.fin = end
     low = max(receiver.next - seq, 0)
     high = min(end, receiver.edge, end if receiver.fin is None else receiver.fin) - seq
+    receiver.note_duplicate(seq, min(end, receiver.next))
     if low or high < len(payload):
         receiver.acks_due = max(receiver.acks_due, 1)  # some of it was here already, or does not fit
     if low < high:

@@ -125,7 +125,7 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
             break
     if emitted:
         sender.override = False
-        if tcb.receiver.reassembly is None:
+        if not tcb.receiver.has_reports:
             _acknowledged(tcb)
         sender.sent_at = now
     if sender.nxt > before:
@@ -180,20 +180,16 @@ def _header(tcb: ControlBlock, seq: int, flags: int, window: int, now: float) ->
 
 
 def _take_acks(tcb: ControlBlock, packets: list[SuperPacket], now: float) -> None:
-    """One pure ACK; with a gap as many as report every new block, or, without SACK, one per segment (RFC 5681 4.2)."""
+    """One pure ACK; as many as it takes to report what is out of order or came twice; without SACK, with a gap, one per
+    segment (RFC 5681 4.2)."""
     receiver, sender = tcb.receiver, tcb.sender
     due = receiver.acks_due
     window = receiver.window_field()
-    queue = receiver.reassembly
-    if queue is not None and tcb.sack:
-        blocks = queue.sack_blocks()
-        room = 3 if tcb.timestamps else 4
-        for at in range((max(queue.fresh, 1) - 1) // room * room, -1, -room):  # the newest last
-            packets.append(_sack(tcb, blocks[at : at + room], window, now))
-        queue.fresh = 0
+    if tcb.sack and receiver.has_reports:
+        packets.extend(_sack(tcb, blocks, window, now) for blocks in receiver.reports(3 if tcb.timestamps else 4))
     else:
         ack = SuperPacket(_header(tcb, sender.nxt, ACK, window, now))
-        packets.extend([ack] * due if queue is not None else [ack])
+        packets.extend([ack] * due if receiver.reassembly is not None else [ack])
     _acknowledged(tcb)
 
 

@@ -64,6 +64,13 @@ class Reassembly:
         ends[first:behind] = [max(at, end)]
         self.chunks[first:behind] = [merged]
 
+    def overlap(self, start: int, end: int) -> tuple[int, int] | None:
+        """The first of [start, end) that is held already."""
+        at = bisect_right(self.ends, start)
+        if at < len(self.starts) and self.starts[at] < end:
+            return max(start, self.starts[at]), min(end, self.ends[at])
+        return None
+
     def _note(self, start: int) -> None:
         recent = self._recent
         if recent and self._block_of(recent[0]) == self._block_of(start):

@@ -1,5 +1,5 @@
-"""The receiving half: what is read, what is acknowledged, what window is offered.  Read RFC 9293 3.8.6 and RFC 5681
-4.2.
+"""The receiving half: what is read, what is acknowledged, what window is offered.  Read RFC 9293 3.8.6, RFC 5681 4.2
+and RFC 2883 4 (duplicates).
 
 The offered window is kept as its right edge, which never moves back (RFC 9293 3.8.6).  The buffer starts small and
 grows with what is read in a round trip, ahead of what the peer may send in the next.  Chunks are a list and not a
@@ -12,6 +12,7 @@ from usernet.tcp import chunks
 from usernet.tcp.reassembly import Reassembly
 
 _MAX_DUPLICATES = 64
+_MAX_REPORTS = 16  # duplicate ranges to tell of: as many ACKs
 _MIN_BLOCKS = 64
 _BYTES_PER_BLOCK = 1024  # of buffer: more blocks than segments of half this size could make are not honest
 
@@ -20,9 +21,9 @@ class Receiver:
     """Sequence numbers are unwrapped ones."""
 
     __slots__ = (
-        "_drained", "_drained_before", "_head", "acked", "acks_due", "ce_marks", "chunks", "edge", "fin", "limit",
-        "limit_max", "mss", "next", "pending", "readable", "reassembly", "scale", "ts_recent", "ts_recent_at",
-        "tune_at",
+        "_drained", "_drained_before", "_head", "acked", "acks_due", "ce_marks", "chunks", "duplicates", "edge", "fin",
+        "limit", "limit_max", "mss", "next", "pending", "readable", "reassembly", "sack", "scale", "ts_recent",
+        "ts_recent_at", "tune_at",
     )  # fmt: skip
 
     def __init__(self, limit: int, limit_max: int, mss: int) -> None:
@@ -41,30 +42,50 @@ class Receiver:
         self.acks_due = 0  # ACKs to send now: one, or one per duplicate
         self.pending = 0  # segments in order and not acknowledged yet
         self.ce_marks = 0  # segments that met congestion, for statistics
+        self.sack = False  # ACKs may have blocks
+        self.duplicates: list[tuple[int, int]] | None = None  # ranges that came again, for D-SACK blocks
         self.ts_recent = 0
         self.ts_recent_at = 0.0
         self._drained = 0  # bytes read since the last look
         self._drained_before = 0  # and between the two looks before that
         self.tune_at = 0.0
 
-    def start(self, irs: int, scale: int) -> None:
+    def start(self, irs: int, scale: int, *, sack: bool) -> None:
         """Their SYN is here.  Until now nothing but the SYN's own window was offered."""
         self.next = self.acked = irs + 1
         self.scale = scale
+        self.sack = sack
         self.limit_max = min(self.limit_max, 0xFFFF << scale)
         self.limit = min(self.limit, self.limit_max)
         self.edge = self.next + min(self.limit, 0xFFFF)
 
     def deliver(self, data: bytes) -> None:
         """Data that is next in order."""
+        start = self.next
         self.next += len(data)
         self.readable += len(data)
         chunks.append(self.chunks, data)
         queue = self.reassembly
         if queue is not None:
-            self._take_in_order(queue)
+            self._take_in_order(queue, start)
 
-    def _take_in_order(self, queue: Reassembly) -> None:
+    def note_duplicate(self, start: int, end: int) -> None:
+        """[start, end) was here before; the next ACK says so (RFC 2883 4).  Ranges of one burst that touch are one."""
+        if not self.sack or start >= end:
+            return
+        known = self.duplicates
+        if known is None:
+            self.duplicates = [(start, end)]
+        elif known[-1][0] <= start <= known[-1][1]:
+            known[-1] = known[-1][0], max(end, known[-1][1])
+        elif len(known) < _MAX_REPORTS:
+            known.append((start, end))
+        self.acks_due = max(self.acks_due, 1)
+
+    def _take_in_order(self, queue: Reassembly, start: int) -> None:
+        """What the data from `start` up to RCV.NXT has made in order."""
+        if (again := queue.overlap(start, self.next)) is not None:
+            self.note_duplicate(*again)
         at, more = queue.pop_until(self.next)
         self.readable += at - self.next
         self.next = at
@@ -78,7 +99,34 @@ class Receiver:
         self.acks_due = min(self.acks_due + segments, _MAX_DUPLICATES)
         if self.reassembly is None:
             self.reassembly = Reassembly()
+        elif (again := self.reassembly.overlap(seq, seq + len(data))) is not None:
+            self.note_duplicate(*again)
         return self.reassembly.insert(seq, data, max(_MIN_BLOCKS, self.limit // _BYTES_PER_BLOCK))
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether an ACK has more to say than its number: it cannot ride on data."""
+        return self.reassembly is not None or self.duplicates is not None
+
+    def reports(self, room: int) -> list[list[tuple[int, int]]]:
+        """The blocks of each ACK to send now, at most `room` in one, the newest last.
+
+        RFC 2018 4: of every block with news.  RFC 2883 4: of every duplicate, first, and then the block it lies in.
+        """
+        queue = self.reassembly
+        blocks, fresh = ([], 0) if queue is None else (queue.sack_blocks(), queue.fresh)
+        doubled = []
+        for again in self.duplicates or ():
+            holding = [block for block in blocks if block[0] <= again[0] and again[1] <= block[1]]
+            doubled.append([again, *holding, *(block for block in blocks if block not in holding)][:room])
+        if queue is not None:
+            queue.fresh = 0
+        self.duplicates = None
+        if doubled and all(block in doubled[-1] for block in blocks[:fresh]):
+            return doubled
+        last = max(min(fresh, len(blocks)), 1) - 1  # several segments may have come for one block
+        plain = [blocks[at : at + room] for at in range(last // room * room, -1, -room)]
+        return plain + doubled
 
     def read(self, max_bytes: int) -> bytes:
         """At most max_bytes, a chunk as it came when it fits."""

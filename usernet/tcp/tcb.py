@@ -151,9 +151,9 @@ class ControlBlock:
         """Their SYN or SYN-ACK: sequence numbers, window, options (RFC 9293 3.7.1, RFC 7323 2.2, 3.2, RFC 2018 2)."""
         settings, sender = self.settings, self.sender
         scaled = settings.window_scaling and syn.window_scale is not None
-        self.receiver.start(syn.seq, receive_scale(settings) if scaled else 0)
         sender.scale = (syn.window_scale or 0) if scaled else 0
         self.sack = settings.sack and syn.sack_permitted
+        self.receiver.start(syn.seq, receive_scale(settings) if scaled else 0, sack=self.sack)
         if settings.timestamps and syn.timestamp is None:
             self.timestamps = False
             self._prepare_headers(HEADER_BYTES)

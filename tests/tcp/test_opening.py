@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.tcp import FLOW, FLOW_V6, MTU, Peer
@@ -36,6 +38,25 @@ def test_passive_open() -> None:
     assert peer.is_in(State.ESTABLISHED)
     assert peer.connection.readiness & CONNECTED
     assert peer.connection.read(100) == b"hello"
+
+
+@pytest.mark.parametrize("options", [{}, {"timestamp": (9, 0)}, {"mss": None, "window_scale": None}])
+def test_a_passive_open_whose_answer_left_before(options: dict[str, Any]) -> None:
+    """SYN cookies: nothing was kept of it, and what is made of its ACK is what would have been."""
+    syn = Peer.syn(SYN, **options)
+    numbers: dict[str, Any] = {"mtu": MTU, "isn": Peer.isn, "timestamp_offset": 7, "now": 100.0}
+    usual, late = Peer.accepting(syn=options), Peer(Connection.accept_answered(FLOW, TcpSettings(), syn, **numbers))
+    usual.hears()
+    assert late.hears() == []
+    assert late.is_in(State.SYN_RECEIVED)
+    assert late.connection.next_timeout() is None  # nothing would be sent again
+    for peer in (usual, late):
+        peer.sends("1:1 A", b"hello", timestamp=(10, 100_007) if peer.connection.timestamps else None)
+        assert peer.is_in(State.ESTABLISHED)
+        assert peer.connection.readiness & CONNECTED
+        assert peer.connection.read(100) == b"hello"
+        peer.connection.write(b"answer")
+    assert usual.hears_segments() == late.hears_segments() != []
 
 
 def test_simultaneous_open() -> None:

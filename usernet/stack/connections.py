@@ -12,16 +12,19 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from usernet.burst.packets import Drops, SuperPacket
+from usernet.burst.packets import Drops
 from usernet.errors import NetworkUnreachable
+from usernet.stack.attached import Attached, AttachedLocally
+from usernet.stack.cookies import COOKIE_SECONDS, SynCookies
 from usernet.stack.events import Accepted, HostEvent, Stalled
 from usernet.stack.flows import choose_source, flow_key
 from usernet.stack.listener import Listener
 from usernet.stack.outbox import Outbox
 from usernet.stack.ports import FlowSecrets, pick_port
 from usernet.stack.stall import PROBE_INTERVAL, StallProbe
-from usernet.stack.timers import Timer, TimerWheel
+from usernet.stack.timers import TimerWheel
 from usernet.tcp.connection import Connection
+from usernet.tcp.seq import MASK
 from usernet.tcp.settings import Flow, TcpSettings
 from usernet.tcp.state import CLOSED, SYN_RECEIVED, TIME_WAIT
 from usernet.wire.icmp import Quoted
@@ -33,43 +36,6 @@ from usernet.wire.tcp import ACK, FIN, RST, SYN, TcpSegment, encode_segment
 LISTED: Final = 1 << 7
 
 MAX_TIME_WAIT: Final = 4096  # 2 KiB each; beyond them the oldest ends early, as with Linux's tcp_max_tw_buckets
-
-
-class Attached(Timer):
-    """A connection's place in the host: its key, its timer, its turn."""
-
-    __slots__ = ("connection", "deficit", "is_queued", "key", "listener")
-
-    is_local = False  # what comes in through the tunnel is not for a local one
-
-    def __init__(self, connection: Connection, key: bytes, listener: Listener | None) -> None:
-        super().__init__()
-        self.connection = connection
-        self.key = key
-        self.listener = listener  # while half-open
-        self.deficit = 0
-        self.is_queued = False
-
-    @property
-    def wants_to_send(self) -> bool:
-        return bool(self.connection.wants_to_send)
-
-    def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
-        return self.connection.take(budget_bytes, now)
-
-
-class AttachedLocally(Attached):
-    """A connection to one of our own addresses: what it sends is looped back and never leaves."""
-
-    __slots__ = ("outbox",)
-
-    is_local = True
-    outbox: Outbox
-
-    def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
-        for packet in self.connection.take(budget_bytes, now):
-            self.outbox.loop_back(packet)
-        return []
 
 
 class Connections:
@@ -91,6 +57,7 @@ class Connections:
         "_time_wait",
         "_wheel",
         "by_flow",
+        "cookies",
     )
 
     def __init__(
@@ -120,6 +87,7 @@ class Connections:
         self._time_wait: dict[Attached, None] = {}  # oldest first
         self._stall: StallProbe[Attached] = StallProbe(lambda attached: attached.connection.stalled)
         self.by_flow: dict[bytes, Attached] = {}
+        self.cookies = SynCookies(self._secrets, settings, mtu)
 
     # Opening
 
@@ -219,11 +187,18 @@ class Connections:
         if flags & RST:  # never an answer to a reset
             self._drops.count("tcp-reset-no-connection")
             return
-        if flags & (SYN | ACK | FIN) == SYN:
-            port = segment.destination_port
-            listener = self._listeners.get((destination, port)) or self._listeners.get((None, port))
-            if listener is not None:
-                self._open_passively(listener, source, destination, segment, now)
+        port = segment.destination_port
+        listener = self._listeners.get((destination, port)) or self._listeners.get((None, port))
+        if listener is not None:
+            flow = Flow(destination, port, source, segment.source_port)
+            if flags & (SYN | ACK | FIN) == SYN:
+                self._open_passively(listener, flow, segment, now)
+                return
+            if (
+                flags & (SYN | ACK) == ACK
+                and now < listener.cookies_until
+                and self._redeem(listener, flow, segment, now)
+            ):
                 return
         self._refuse(source, destination, segment)
 
@@ -239,25 +214,50 @@ class Connections:
         ports = segment.destination_port, segment.source_port
         self._outbox.reply(encode_segment(destination, source, *ports, seq, ack, answer, 0), source)
 
-    def _open_passively(
-        self, listener: Listener, source: bytes, destination: bytes, segment: TcpSegment, now: float
-    ) -> None:
-        if len(listener.half_open) >= listener.half_open_max:
+    def _open_passively(self, listener: Listener, flow: Flow, syn: TcpSegment, now: float) -> None:
+        key = flow_key(flow.remote, flow.local, flow.remote_port, flow.local_port)
+        stale = listener.stale(now)
+        if stale is not None:
             self._drops.count("tcp-backlog-evicted")
-            self._remove(self.by_flow[next(iter(listener.half_open))])
-        key = flow_key(source, destination, segment.source_port, segment.destination_port)
+            self._remove(self.by_flow[stale])
+        if listener.is_full:
+            listener.cookies_until = now + COOKIE_SECONDS
+            self._outbox.reply(self.cookies.answer(flow, key, syn, now), flow.remote)
+            return
         connection = Connection.accept(
-            Flow(destination, segment.destination_port, source, segment.source_port),
+            flow,
             self._settings,
-            segment,
+            syn,
             mtu=self._mtu,
             isn=self._secrets.initial_sequence(key, now),
             timestamp_offset=self._secrets.timestamp_offset(key),
             now=now,
             drops=self._drops,
         )
-        listener.half_open[key] = None
+        listener.half_open[key] = now
         self._attach(connection, key, listener, now)
+
+    def _redeem(self, listener: Listener, flow: Flow, ack: TcpSegment, now: float) -> bool:
+        """An ACK that may bring back a cookie: then it finds its half-open connection, as if that had been there."""
+        if now >= listener.cookies_until:
+            return False
+        key = flow_key(flow.remote, flow.local, flow.remote_port, flow.local_port)
+        syn = self.cookies.redeem(flow, key, ack, now)
+        if syn is None:
+            return False
+        connection = Connection.accept_answered(
+            flow,
+            self._settings,
+            syn,
+            mtu=self._mtu,
+            isn=(ack.ack - 1) & MASK,
+            timestamp_offset=self._secrets.timestamp_offset(key),
+            now=now,
+            drops=self._drops,
+        )
+        listener.half_open[key] = now  # not for long
+        self.step(self._attach(connection, key, listener, now), ack, now, 1, ce=False)
+        return True
 
     def receive_error(self, quoted: Quoted, error: OSError | int, now: float) -> None:
         """An ICMP error, or the MTU of a Packet Too Big, about a segment of ours; its sequence number must fit."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from usernet.errors import NetworkUnreachable
-from usernet.wire.ip import format_address
+from usernet.wire.ip import BROADCAST_V4, format_address, is_multicast
 
 
 def flow_key(remote: bytes, local: bytes, remote_port: int, local_port: int) -> bytes:
@@ -34,3 +34,10 @@ def choose_source(addresses: Iterable[bytes], remote: bytes) -> bytes:
         family = "IPv4" if len(remote) == 4 else "IPv6"
         raise NetworkUnreachable(f"the tunnel has no {family} address, so {format_address(remote)} is out of reach")
     return best
+
+
+def why_not_ours(destination: bytes) -> str:
+    """The reason to drop a packet to an address that is none of our own."""
+    if destination == BROADCAST_V4:
+        return "broadcast"
+    return "multicast" if is_multicast(destination) else "not-for-us"

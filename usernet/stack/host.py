@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence
 
 from usernet.burst.packets import CHECKSUM_OK, ECN_CE, Drops, PacketBurst, SuperPacket
 from usernet.errors import WireError
-from usernet.stack.connections import Attached, Connections
+from usernet.stack.attached import Attached
+from usernet.stack.connections import Connections
 from usernet.stack.events import Accepted, EchoFailed, EchoReply, HostEvent, Stalled
-from usernet.stack.flows import choose_source, flow_key
+from usernet.stack.flows import choose_source, flow_key, why_not_ours
 from usernet.stack.icmp import IcmpSender, error_of
 from usernet.stack.listener import Listener
 from usernet.stack.outbox import Outbox
@@ -33,7 +34,7 @@ from usernet.stack.udp import UdpSocket, UdpSockets
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import TcpSettings
 from usernet.wire.icmp import Echo, IcmpError, Kind, parse_icmp
-from usernet.wire.ip import BROADCAST_V4, ICMP, ICMPV6, TCP, UDP, IpPacket, is_multicast, names_one_host
+from usernet.wire.ip import ICMP, ICMPV6, TCP, UDP, IpPacket, names_one_host
 from usernet.wire.ipv6 import NO_NEXT_HEADER, UNRECOGNIZED_NEXT_HEADER, HeaderProblem
 from usernet.wire.packet import checksum_holds, parse_packet
 from usernet.wire.tcp import parse_segment
@@ -135,7 +136,7 @@ class Host:
                 self._icmp.parameter_problem(bytes(buf[start:end]), bytes(buf[start + 8 : start + 24]), problem, now)
             raise
         if packet.destination not in self._own:
-            raise WireError(_why_not_ours(packet.destination))
+            raise WireError(why_not_ours(packet.destination))
         if not names_one_host(packet.source):
             raise WireError("bad-source")
         if packet.source in self._own and not looped:
@@ -325,6 +326,8 @@ class Host:
             drops=dict(self._drops),
             connections=self._connections.count_by_state(),
             half_open=self._connections.count_half_open(),
+            syn_cookies_sent=self._connections.cookies.sent,
+            syn_cookies_redeemed=self._connections.cookies.redeemed,
             udp_sockets=len(self._udp),
             senders_waiting=self._outbox.senders_waiting,
             fragment_bytes=self._reassembly_v4.size + self._reassembly_v6.size,
@@ -341,9 +344,3 @@ class Host:
         if not socket.readiness:
             self.ready.append(socket)
         socket.readiness |= readiness
-
-
-def _why_not_ours(destination: bytes) -> str:
-    if destination == BROADCAST_V4:
-        return "broadcast"
-    return "multicast" if is_multicast(destination) else "not-for-us"

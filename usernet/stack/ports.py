@@ -1,4 +1,4 @@
-"""Numbers nobody outside may guess: ephemeral ports, initial sequence numbers, timestamp offsets.
+"""Numbers nobody outside may guess: ephemeral ports, initial sequence numbers, timestamp offsets, SYN cookies.
 
 Read RFC 6056 3.3.1 (a random port), RFC 6528 3 (the sequence number of a flow is a clock plus a keyed hash of it), RFC
 7323 5.4 (timestamps with an offset per flow).  The key lives as long as the process and is never stored.
@@ -43,3 +43,8 @@ class FlowSecrets:
     def timestamp_offset(self, flow: bytes) -> int:
         """32 bits.  The same for each connection of one flow, so that its timestamps only grow (RFC 6191 2)."""
         return int.from_bytes(blake2s(flow, key=self._key, digest_size=4, person=b"stamp").digest(), "big")
+
+    def cookie(self, flow: bytes, their_isn: int, period: int) -> int:
+        """32 bits that stand for a SYN which came in a period of time (RFC 4987 3.6)."""
+        text = b"%b%b%b" % (period.to_bytes(8, "big", signed=True), their_isn.to_bytes(4, "big"), flow)
+        return int.from_bytes(blake2s(text, key=self._key, digest_size=4, person=b"cookie").digest(), "big")

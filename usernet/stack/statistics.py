@@ -19,6 +19,8 @@ class HostStatistics:
     drops: Mapping[str, int]  # by reason
     connections: Mapping[str, int]  # by state, as RFC 9293 spells it
     half_open: int
+    syn_cookies_sent: int  # answers to SYNs that a full listener did not keep
+    syn_cookies_redeemed: int  # clients that came back with one
     udp_sockets: int
     senders_waiting: int
     fragment_bytes: int  # held for reassembly

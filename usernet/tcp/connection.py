@@ -88,6 +88,27 @@ class Connection(ControlBlock):
         connection.syn_due = True
         return connection
 
+    @classmethod
+    def accept_answered(
+        cls,
+        flow: Flow,
+        settings: TcpSettings,
+        syn: TcpSegment,
+        *,
+        mtu: int,
+        isn: int,
+        timestamp_offset: int,
+        now: float,
+        drops: Drops | None = None,
+    ) -> Connection:
+        """Passive open whose SYN-ACK has left already: half-open, as `accept` and `take` would have made it."""
+        connection = cls.accept(
+            flow, settings, syn, mtu=mtu, isn=isn, timestamp_offset=timestamp_offset, now=now, drops=drops
+        )
+        connection.syn_due = False
+        connection.sender.nxt += 1
+        return connection
+
     # From the network.  The functions of arrival.py and others are methods as they are: a call less on the hot path.
     receive_segment = arrival.segment_arrives
     take = output.take

@@ -49,7 +49,7 @@ def ack_arrives(tcb: ControlBlock, segment: TcpSegment, seq: int, *, bare: bool,
         sender.set_window(window, seq, ack)
         syn_acked(tcb, ack, segment.timestamp, now)
         return True
-    if ack > nxt or ack < una - sender.window_max:  # RFC 5961 5.2
+    if ack > nxt or ack < max(una - sender.window_max, sender.iss):  # RFC 5961 5.2; who has sent little gives less
         tcb.drops.count("tcp-ack")
         challenge(tcb, now)
         return False

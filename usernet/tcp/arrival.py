@@ -13,6 +13,7 @@ from typing import Final
 
 from usernet.burst.packets import Buffer
 from usernet.tcp.acknowledgement import ack_arrives, challenge, new_ack, set_window, syn_acked
+from usernet.tcp.echo import echoes_us, note_echo
 from usernet.tcp.output import queue_refusal, queue_reset
 from usernet.tcp.seq import HALF, MASK, is_older, unwrap
 from usernet.tcp.state import (
@@ -120,6 +121,7 @@ def _arrive_in_syn_sent(tcb: ControlBlock, segment: TcpSegment, now: float) -> N
         receiver.ts_recent, receiver.ts_recent_at = segment.timestamp[0], now
     sender.set_window(segment.window, receiver.next - 1, ack if flags & ACK else sender.una)  # not scaled in a SYN
     if flags & ACK:
+        note_echo(tcb, segment.timestamp, now)
         syn_acked(tcb, ack, segment.timestamp, now)
         receiver.acks_due = 1
     else:
@@ -142,7 +144,7 @@ def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, seg
     if not _is_acceptable(tcb, seq, end):
         tcb.drops.count("tcp-unacceptable")
         if not flags & RST:
-            _answer_unacceptable(tcb, flags, seq, end, now)
+            _answer_unacceptable(tcb, segment, seq, end, now)
         return
     if flags & RST:
         _reset_arrives(tcb, seq, now)
@@ -154,9 +156,14 @@ def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, seg
     if not flags & ACK:
         tcb.drops.count("tcp-no-ack")
         return
-    tcb.heard_at = now
+    if not echoes_us(tcb, segment.timestamp, now):
+        tcb.drops.count("tcp-echo")
+        challenge(tcb, now)
+        return
     if not ack_arrives(tcb, segment, seq, bare=end == seq, now=now):
         return
+    tcb.heard_at = now  # only now is there reason to think that it was the peer
+    _note_timestamps(tcb, segment.timestamp, seq, len(payload), now)
     if (payload or flags & FIN) and tcb.state in MAY_RECEIVE:
         _data_arrives(tcb, seq, payload, bool(flags & FIN), segments, now)
     if payload and now >= receiver.tune_at:
@@ -164,7 +171,7 @@ def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, seg
 
 
 def _passes_paws(tcb: ControlBlock, segment: TcpSegment, seq: int, now: float) -> bool:
-    """RFC 7323 5.3 R1 to R3, and what becomes of TS.Recent (4.3)."""
+    """RFC 7323 5.3 R1."""
     if not tcb.timestamps or segment.flags & RST:
         return True
     receiver, timestamp = tcb.receiver, segment.timestamp
@@ -173,11 +180,18 @@ def _passes_paws(tcb: ControlBlock, segment: TcpSegment, seq: int, now: float) -
         return False
     if is_older(timestamp[0], receiver.ts_recent) and now - receiver.ts_recent_at < _PAWS_EXPIRES:
         tcb.drops.count("tcp-paws")
-        _answer_unacceptable(tcb, segment.flags, seq, seq + len(segment.payload), now)
+        _answer_unacceptable(tcb, segment, seq, seq + len(segment.payload), now)
         return False
-    if seq <= receiver.acked <= seq + len(segment.payload):
-        receiver.ts_recent, receiver.ts_recent_at = timestamp[0], now
     return True
+
+
+def _note_timestamps(tcb: ControlBlock, timestamp: tuple[int, int] | None, seq: int, size: int, now: float) -> None:
+    """Of a segment that is believed, or a forged one would make the peer's own look old (RFC 7323 4.3, 5.3 R3)."""
+    receiver = tcb.receiver
+    if timestamp is not None and tcb.timestamps:
+        if seq <= receiver.acked <= seq + size:
+            receiver.ts_recent, receiver.ts_recent_at = timestamp[0], now
+        note_echo(tcb, timestamp, now)
 
 
 def _is_acceptable(tcb: ControlBlock, seq: int, end: int) -> bool:
@@ -188,16 +202,17 @@ def _is_acceptable(tcb: ControlBlock, seq: int, end: int) -> bool:
     return seq < receiver.edge and end > receiver.next
 
 
-def _answer_unacceptable(tcb: ControlBlock, flags: int, seq: int, end: int, now: float) -> None:
+def _answer_unacceptable(tcb: ControlBlock, segment: TcpSegment, seq: int, end: int, now: float) -> None:
     """An ACK tells the peer where we are.  Only data earns it at once: two ends that disagree must not ping-pong."""
-    receiver = tcb.receiver
+    receiver, flags = tcb.receiver, segment.flags
     if tcb.state is TIME_WAIT and flags & FIN and end == receiver.next:
         tcb.idle_at = now + tcb.settings.time_wait  # their FIN again (RFC 9293 3.10.7.4, eighth)
     if seq == end or flags & SYN:
         challenge(tcb, now)
     else:
         receiver.acks_due = max(receiver.acks_due, 1)
-        receiver.note_duplicate(seq, min(end, receiver.next))  # RFC 2883 4
+        if echoes_us(tcb, segment.timestamp, now):
+            receiver.note_duplicate(seq, min(end, receiver.next))  # RFC 2883 4
 
 
 def _reset_arrives(tcb: ControlBlock, seq: int, now: float) -> None:

@@ -15,13 +15,14 @@ class Sender:
     """Sequence numbers are unwrapped ones.  The FIN is the byte at `end` once `fin` is set."""
 
     __slots__ = (
-        "_chunks", "_starts", "end", "fin", "mss", "nxt", "override", "peer_mss", "resent", "scale", "sent_at",
+        "_chunks", "_starts", "end", "fin", "iss", "mss", "nxt", "override", "peer_mss", "resent", "scale", "sent_at",
         "timed_at", "timed_end", "una", "window", "window_max", "wl1", "wl2",
     )  # fmt: skip
 
     def __init__(self, iss: int, peer_mss: int) -> None:
         self._chunks: list[bytes] = []
         self._starts: list[int] = []
+        self.iss = iss  # ISS
         self.una = iss  # SND.UNA
         self.nxt = iss  # SND.NXT: the highest ever sent
         self.end = iss + 1  # behind the last byte written

@@ -47,9 +47,10 @@ class ControlBlock:
     """Times are seconds on the caller's clock, sequence numbers unwrapped ones."""
 
     __slots__ = (
-        "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "error", "flow", "heard_at",
-        "idle_at", "mtu", "orphaned", "outbox", "ports", "probe_due", "progress_at", "readiness", "receiver",
-        "recovery", "retransmit_at", "rtt", "sack", "sender", "settings", "state", "syn_due", "timestamps", "ts_offset",
+        "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "echoed", "error", "flow",
+        "heard_at", "idle_at", "mtu", "orphaned", "outbox", "ports", "probe_due", "progress_at", "readiness",
+        "receiver", "recovery", "retransmit_at", "rtt", "sack", "sender", "settings", "state", "syn_due",
+        "timestamps", "ts_offset",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +75,7 @@ class ControlBlock:
         self.timestamps = settings.timestamps  # offered; after the handshake: agreed
         self.sack = settings.sack
         self.ts_offset = timestamp_offset
+        self.echoed: int | None = None  # a timestamp of ours that the peer has echoed (echo.py)
         is_v4 = len(flow.local) == 4
         mss = min(mtu - self.header_bytes, 0xFFFF)
         self.receiver = Receiver(settings.receive_buffer, settings.receive_buffer_max, mss)

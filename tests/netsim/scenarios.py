@@ -43,6 +43,9 @@ class Unlimited:
     def on_timeout(self, in_flight: int) -> None:
         pass
 
+    def undo(self) -> None:
+        pass
+
     def on_idle(self) -> None:
         pass
 

@@ -13,6 +13,7 @@ from tests.support.tcp import FLOW, MTU
 from tests.support.wording import START, TS_OFFSET, Numbers, Wording, stream
 from usernet.errors import HostUnreachable
 from usernet.tcp import Connection, State, TcpSettings
+from usernet.tcp.flight import SACKED
 from usernet.tcp.reno import Reno
 from usernet.tcp.seq import MASK
 from usernet.wire.tcp import SYN
@@ -328,8 +329,8 @@ class Stage:
         return "none" if at is None else at - self.now
 
     def is_holes(self) -> int:
-        """Ranges on the scoreboard: what SACK has cost us."""
-        return 0 if self.connection.recovery is None else len(self.connection.recovery.starts)
+        """Sacked ranges: what SACK has cost us."""
+        return sum(run.state == SACKED for run in self.connection.flight.runs)
 
     def is_blocks(self) -> int:
         """Blocks out of order: what strange segments have cost us."""

@@ -330,7 +330,7 @@ class Connections:
         """The timer of the stall probe went off; `received` counts what has come in."""
         attached, again = self._stall.choose(received, now)
         if attached is not None:
-            attached.connection.probe()
+            attached.connection.probe(now)
             self.settle(attached, now)
         if again:
             self._wheel.schedule(self._stall, now + PROBE_INTERVAL)

@@ -1,4 +1,4 @@
-"""What an acknowledgement does: RFC 9293 3.10.7.4, fifth.  Read RFC 5961 5 and 7, RFC 6675 5, RFC 6582, RFC 6298 3.
+"""What an acknowledgement does: RFC 9293 3.10.7.4, fifth.  Read RFC 5961 5 and 7, RFC 6298 3; repair.py for losses.
 
 In order: is it of this time; what it says of ranges that came out of order; what it lets go of; the peer's window; what
 it shows to be lost.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from usernet.tcp.output import queue_refusal
-from usernet.tcp.recovery import DUPLICATE_THRESHOLD, Phase, Recovery
+from usernet.tcp.output import arm_retransmission, queue_refusal
+from usernet.tcp.recovery import Recovery
+from usernet.tcp.repair import detect_loss, progress, sack_arrives
 from usernet.tcp.rtt import MAX_RTO
-from usernet.tcp.seq import MASK, unwrap
+from usernet.tcp.seq import unwrap
 from usernet.tcp.state import CLOSED, SYN_RECEIVED, Event
 from usernet.tcp.tcb import NEVER, ControlBlock
 from usernet.wire.tcp import SYN, TcpSegment
@@ -53,8 +54,10 @@ def ack_arrives(tcb: ControlBlock, segment: TcpSegment, seq: int, *, bare: bool,
         tcb.drops.count("tcp-ack")
         challenge(tcb, now)
         return False
-    if segment.sack_blocks and tcb.sack and nxt > una:
-        _sack_arrives(tcb, segment.sack_blocks)
+    recovery = tcb.recovery
+    held = 0 if recovery is None else recovery.held(tcb.flight, sender.mss)
+    if segment.sack_blocks and tcb.sack and (nxt > una or tcb.rack is not None):
+        sack_arrives(tcb, segment.sack_blocks, ack, segment.timestamp, now)
     if ack > una:
         new_ack(tcb, ack, segment.timestamp, now)
     elif ack == una and bare and nxt > una and window == sender.window and not tcb.sack:  # RFC 5681 2
@@ -62,8 +65,10 @@ def ack_arrives(tcb: ControlBlock, segment: TcpSegment, seq: int, *, bare: bool,
         tcb.recovery.duplicates += 1
     if ack >= una and (sender.wl1 < seq or (sender.wl1 == seq and sender.wl2 <= ack)):
         set_window(tcb, window, seq, ack)
-    if tcb.recovery is not None:
-        _detect_loss(tcb, tcb.recovery)
+    recovery = tcb.recovery
+    if recovery is not None:
+        gone = max(ack - una, 0) + recovery.held(tcb.flight, sender.mss) - held
+        detect_loss(tcb, recovery, max(gone, 0), now)
     return tcb.state is not CLOSED
 
 
@@ -76,28 +81,15 @@ def set_window(tcb: ControlBlock, window: int, seq: int, ack: int) -> None:
     sender.set_window(window, seq, ack)
 
 
-def _sack_arrives(tcb: ControlBlock, blocks: tuple[tuple[int, int], ...]) -> None:
-    """Note the blocks that lie within what is outstanding; a duplicate SACK (RFC 2883) lies below it."""
-    sender = tcb.sender
-    una, nxt = sender.una, sender.nxt
-    most = (nxt - una) // sender.mss + 2
-    for left, right in blocks:
-        start = unwrap(left, una)
-        end = start + ((right - left) & MASK)
-        if una < start < end <= nxt:
-            if tcb.recovery is None:
-                tcb.recovery = Recovery(una)
-            tcb.recovery.mark_sacked(start, end, most)
-
-
 def new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:
     """SND.UNA moves: measure, let go, grow, re-arm."""
     sender, rtt, recovery = tcb.sender, tcb.rtt, tcb.recovery
     una, nxt = sender.una, sender.nxt
     if sender.timed_at:
         if ack >= sender.timed_end:
+            sender.delivery_rate = (ack - sender.timed_una) / max(now - sender.timed_at, 1e-6)
             rtt.sample(now - sender.timed_at)
-            sender.timed_at = 0.0
+            sender.timed_at, sender.timed_una, sender.timed_end = 0.0, 0, 0  # small numbers cost no memory
     elif timestamp is not None and timestamp[1]:  # RFC 7323 4.1: the echo is not ambiguous ...
         age = tcb.echo_age(timestamp[1], now)
         # ... but when an ACK was lost it is as old as that ACK, and would add the wait for our own timer.
@@ -107,33 +99,13 @@ def new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now:
     tcb.progress_at = now
     sender.acknowledge(ack)
     if recovery is None:
+        tcb.flight.acknowledge(ack)
         age = 0.0
         if tcb.congestion.wants_rtt and timestamp is not None and timestamp[1] and tcb.timestamps:
             age = tcb.echo_age(timestamp[1], now)
         tcb.congestion.on_ack(ack - una, nxt - una, now, rtt.srtt, age)
     else:
-        phase = recovery.phase
-        recovery.advance(ack)
-        if phase is not Phase.FAST:
-            tcb.congestion.on_ack(ack - una, nxt - una, now, rtt.srtt, 0.0)
-        elif recovery.phase is Phase.FAST and not tcb.sack:
-            recovery.partial_ack(ack, nxt, ack - una, sender.mss)
-    tcb.retransmit_at = NEVER if ack >= nxt else now + rtt.timeout()  # RFC 6298 5.2, 5.3
+        progress(tcb, recovery, una, ack, timestamp, now)
+    arm_retransmission(tcb, now)
     if sender.fin and ack > sender.end:
         tcb.set_state(Event.FIN_ACKED, now)
-
-
-def _detect_loss(tcb: ControlBlock, recovery: Recovery) -> None:
-    """RFC 6675 5, RFC 6582 3.2: enter fast recovery once per window of data; forget the scoreboard when it is empty."""
-    sender = tcb.sender
-    una, nxt = sender.una, sender.nxt
-    is_lost = recovery.detect(una, sender.mss)
-    if recovery.phase is Phase.OPEN:
-        if recovery.duplicates >= DUPLICATE_THRESHOLD:
-            recovery.lose_first(una, nxt, sender.mss)
-            is_lost = True
-        if is_lost:
-            tcb.congestion.on_loss(nxt - una)
-            recovery.enter_fast(una, nxt)
-    if recovery.is_idle(una) or una == nxt:
-        tcb.recovery = None

@@ -42,6 +42,9 @@ class CongestionControl(Protocol):
     def on_timeout(self, in_flight: int) -> None:
         """The first retransmission time-out since the last progress."""
 
+    def undo(self) -> None:
+        """The latest loss or time-out that was told was none."""
+
     def on_idle(self) -> None:
         """Sending resumes after more than an RTO of silence with nothing outstanding."""
 
@@ -50,13 +53,14 @@ class Window(ABC):
     """Slow start counts bytes without a limit per ACK (RFC 3465's L, RFC 9406 4.3), for one ACK answers a whole burst
     here; a burst is at most one super-segment, and the tunnel's pump paces those."""
 
-    __slots__ = ("_hystart", "_limit", "_mss", "cwnd", "ssthresh", "wants_rtt")
+    __slots__ = ("_before", "_hystart", "_limit", "_mss", "cwnd", "ssthresh", "wants_rtt")
 
     def __init__(self, mss: int, limit: int) -> None:
         self._limit = limit
         self.ssthresh = UNLIMITED
-        self._hystart: HyStart | None = HyStart()  # RFC 9406 4.3: only until ssthresh is known
-        self.wants_rtt = True
+        self._hystart: HyStart | None = None  # made when the window first grows
+        self.wants_rtt = True  # RFC 9406 4.3: HyStart++ is for as long as ssthresh is not known
+        self._before: tuple[int, int, HyStart | None] | None = None  # what the latest loss has changed
         self.set_mss(mss)
         self.cwnd = INITIAL_SEGMENTS * mss
 
@@ -72,30 +76,38 @@ class Window(ABC):
             self._avoid_congestion(acked, now, srtt)
         if self.cwnd >= self._limit:
             self.cwnd = self._limit
-            if self._hystart is not None:
+            if self.wants_rtt:
                 self._leave_slow_start(self._limit)
 
     def on_loss(self, in_flight: int) -> None:
+        self._before = self.cwnd, self.ssthresh, self._hystart
         # More than the window can be outstanding when the oldest hole has been open for long; in flight it never was.
         self._leave_slow_start(self._decrease(min(in_flight, self.cwnd)))
         self.cwnd = self.ssthresh
 
     def on_timeout(self, in_flight: int) -> None:
+        self._before = self.cwnd, self.ssthresh, self._hystart
         self._leave_slow_start(self._decrease(min(in_flight, self.cwnd)))
         self.cwnd = LOSS_SEGMENTS * self._mss
 
+    def undo(self) -> None:
+        if self._before is not None:  # RFC 4015 3.2
+            cwnd, self.ssthresh, self._hystart = self._before
+            self.cwnd = max(self.cwnd, cwnd)
+            self.wants_rtt = self.ssthresh == UNLIMITED
+            self._before = None
+
     def on_idle(self) -> None:
         self.cwnd = min(self.cwnd, INITIAL_SEGMENTS * self._mss)  # RFC 5681 4.1
-        if self._hystart is not None:
-            self._hystart = HyStart()  # what it had measured is old
+        self._hystart = None  # what it had measured is old
 
     def _slow_start(self, acked: int, in_flight: int, rtt: float) -> int:
         """RFC 5681 3.1, RFC 9406 4.2.  What is left of `acked` when slow start ends within it."""
-        hystart = self._hystart
-        if hystart is None:
+        if not self.wants_rtt:
             grown = min(acked, self.ssthresh - self.cwnd)
             self.cwnd += grown
             return acked - grown
+        hystart = self._hystart = self._hystart or HyStart()
         self.cwnd += acked // hystart.divisor
         hystart.on_ack(acked, in_flight, rtt)
         if hystart.is_over:

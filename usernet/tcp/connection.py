@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from usernet.burst.packets import Drops
 from usernet.tcp import arrival, output, timeouts
-from usernet.tcp.recovery import Recovery
+from usernet.tcp.repair import lose_outstanding
 from usernet.tcp.seq import MASK, is_older, unwrap
 from usernet.tcp.settings import Flow, TcpSettings
 from usernet.tcp.state import MAY_RECEIVE, OPENING, Event, State
@@ -38,8 +38,15 @@ class ConnectionStatistics:
     srtt: float
     rto: float
     backoff: int
-    segments_resent: int
+    delivery_rate: float  # B/s over the latest round trip that was measured
+    resent_in_recovery: int  # segments: by fast retransmission,
+    resent_after_timeout: int
+    resent_as_probe: int
     ce_marks: int
+
+    @property
+    def segments_resent(self) -> int:
+        return self.resent_in_recovery + self.resent_after_timeout + self.resent_as_probe
 
 
 class Connection(ControlBlock):
@@ -128,14 +135,11 @@ class Connection(ControlBlock):
     def receive_packet_too_big(self, mtu: int, quoted_seq: int, now: float) -> None:
         """A lower path MTU (RFC 1191, RFC 8201), believed only about a segment that is outstanding (RFC 5927 7.2)."""
         mtu = max(mtu, MIN_MTU_V4 if len(self.flow.local) == 4 else MIN_MTU_V6)
-        sender = self.sender
         if mtu >= self.mtu or not self._is_outstanding(quoted_seq) or self.state in OPENING:
             self.drops.count("icmp-ignored")
             return
         self.set_path_mtu(mtu)
-        if self.recovery is None:
-            self.recovery = Recovery(sender.una)
-        self.recovery.lose_all(sender.una, sender.nxt)  # not congestion: the window stays as it is
+        lose_outstanding(self, now)  # not congestion: the window stays as it is
 
     def _is_outstanding(self, quoted_seq: int) -> bool:
         return self.sender.una <= unwrap(quoted_seq, self.sender.una) < self.sender.nxt
@@ -230,6 +234,9 @@ class Connection(ControlBlock):
             srtt=self.rtt.srtt,
             rto=self.rtt.rto,
             backoff=self.rtt.backoff,
-            segments_resent=sender.resent,
+            delivery_rate=sender.delivery_rate,
+            resent_in_recovery=sender.resent_early,
+            resent_after_timeout=sender.resent_late,
+            resent_as_probe=sender.resent_probes,
             ce_marks=receiver.ce_marks,
         )

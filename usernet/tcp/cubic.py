@@ -23,10 +23,11 @@ _NOT_BEGUN: Final = -1.0
 class Cubic(Window):
     """RFC 9438.  The names of the fields are the RFC's."""
 
-    __slots__ = ("_credit", "_cwnd_prior", "_grown_at", "_k", "_t_epoch", "_w_est", "_w_max")
+    __slots__ = ("_course", "_credit", "_cwnd_prior", "_grown_at", "_k", "_t_epoch", "_w_est", "_w_max")
 
     def __init__(self, mss: int, limit: int) -> None:
         super().__init__(mss, limit)
+        self._course = (0.0, 0, _NOT_BEGUN, 0.0, 0.0)  # W_max, cwnd_prior, t_epoch, K, W_est before the latest loss
         self._w_max = 0.0  # 0.0: the stage that begins next has no loss to return to
         self._cwnd_prior = 0
         self._t_epoch = _NOT_BEGUN
@@ -38,6 +39,11 @@ class Cubic(Window):
     def on_timeout(self, in_flight: int) -> None:
         super().on_timeout(in_flight)
         self._w_max = 0.0  # RFC 9438 4.8
+
+    def undo(self) -> None:
+        if self._before is not None:  # RFC 9438 4.9
+            self._w_max, self._cwnd_prior, self._t_epoch, self._k, self._w_est = self._course
+        super().undo()
 
     def on_idle(self) -> None:
         super().on_idle()
@@ -81,6 +87,7 @@ class Cubic(Window):
 
     def _decrease(self, in_flight: int) -> int:
         cwnd = self.cwnd
+        self._course = self._w_max, self._cwnd_prior, self._t_epoch, self._k, self._w_est
         # RFC 9438 4.7, fast convergence: who falls short of what he had makes room for newcomers.
         self._w_max = cwnd * (1 + BETA) / 2 if cwnd < self._w_max else float(cwnd)
         self._cwnd_prior = cwnd

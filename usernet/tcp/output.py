@@ -13,7 +13,7 @@ from struct import Struct
 from typing import Final
 
 from usernet.burst.packets import SuperPacket
-from usernet.tcp.recovery import Phase
+from usernet.tcp.recovery import Phase, Recovery
 from usernet.tcp.seq import MASK
 from usernet.tcp.state import MAY_SEND, SYN_SENT
 from usernet.tcp.tcb import NEVER, WRITABLE, ControlBlock, receive_scale
@@ -78,17 +78,20 @@ def _next_range(tcb: ControlBlock) -> tuple[int, int] | None:
     if recovery is None:
         space = tcb.congestion.cwnd - (nxt - una)
     else:
-        pipe = recovery.pipe(una, nxt, mss)
-        space = tcb.congestion.cwnd - pipe
-        hole = recovery.next_hole(una)
-        if hole is not None:
-            if space < mss:
-                if pipe and not recovery.forced:
-                    return None
-                space = mss
-            start, end = hole
+        if recovery.probe is not None:
+            return recovery.probe
+        flight = tcb.flight
+        pipe = nxt - una - flight.lost - recovery.held(flight, mss)
+        space = tcb.congestion.cwnd - pipe if recovery.reduction is None else recovery.reduction.quota
+        if space < mss and (recovery.forced or pipe <= 0):
+            space = mss
+        if flight.lost:
+            found = flight.next_lost(min(space // mss * mss, most)) if space >= mss else None
+            if found is None:
+                return None
+            start, end = found
             # A window that was taken back (RFC 9293 3.8.6) still takes the one segment that asks for news.
-            end = min(end, start + min(space // mss * mss, most), una + max(sender.window, mss))
+            end = min(end, una + max(sender.window, mss))
             return (start, end) if start < end else None
     pending = sender.end + sender.fin - nxt
     usable = una + sender.window - nxt
@@ -131,23 +134,66 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
     if sender.nxt > before:
         tcb.readiness |= WRITABLE
     if (emitted and before == una) or (tcb.retransmit_at == NEVER and (sender.nxt > una or tcb.is_stream_out)):
-        tcb.retransmit_at = now + rtt.timeout()  # RFC 6298 5.1; with nothing outstanding it is the persist timer
         tcb.progress_at = now
+        arm_retransmission(tcb, now)
+
+
+def arm_retransmission(tcb: ControlBlock, now: float) -> None:
+    """RFC 6298 5.1 to 5.3: the timer runs while anything is outstanding, and first asks for the tail (RFC 8985 7.2)."""
+    sender, rtt = tcb.sender, tcb.rtt
+    outstanding = sender.nxt - sender.una
+    tcb.is_probe_timer = False
+    if outstanding <= 0:
+        tcb.retransmit_at = now + rtt.timeout() if tcb.is_stream_out else NEVER
+    elif tcb.recovery is None and tcb.sack and rtt.srtt and not rtt.backoff and outstanding <= sender.window:
+        tcb.is_probe_timer = True
+        due = sender.sent_at + rtt.probe_timeout(is_alone=outstanding <= sender.mss + sender.fin)
+        tcb.retransmit_at = max(due, now + rtt.srtt / 4)
+    else:
+        tcb.retransmit_at = now + rtt.timeout()
 
 
 def _account(tcb: ControlBlock, start: int, end: int, now: float) -> None:
     """Note that [start, end) leaves now."""
     sender, recovery = tcb.sender, tcb.recovery
-    if recovery is None or start >= sender.nxt:
+    if start >= sender.nxt:
         sender.nxt = end
+        tcb.flight.sent(start, end, now)
         if recovery is None and sender.timed_at == 0.0:  # RFC 6298 4: one a round trip; a gap would add its repair
-            sender.timed_end, sender.timed_at = end, now
-        return
+            sender.timed_end, sender.timed_at, sender.timed_una = end, now, sender.una
+    elif recovery is not None:
+        _account_again(tcb, recovery, start, end, now)
+    if recovery is not None:
+        recovery.forced = False
+        if recovery.probe is not None:
+            recovery.probe, recovery.probe_end = None, sender.nxt
+        elif recovery.reduction is not None:
+            recovery.reduction.on_send(end - start)
+
+
+def _account_again(tcb: ControlBlock, recovery: Recovery, start: int, end: int, now: float) -> None:
+    sender = tcb.sender
     sender.timed_at = 0.0  # Karn: what is in flight can no longer tell the time
-    sender.resent += -(-(end - start) // sender.mss)
-    recovery.resent(end, sender.nxt, now)
+    head = tcb.flight.runs[0]
+    is_first = start == head.start and not head.again
+    tcb.flight.sent_again(start, end, now)
+    recovery.resent_at = now
+    segments = -(-(end - start) // sender.mss)
+    if recovery.probe is not None:
+        sender.resent_probes += segments
+        recovery.probe_at = now
+        return
+    if recovery.phase is Phase.LOSS:
+        sender.resent_late += segments
+    else:
+        sender.resent_early += segments
+    if is_first:
+        recovery.head_resent_at = now
+    if tcb.rack is not None:
+        tcb.rack.resent += end - start
     if start == sender.una and recovery.phase is Phase.FAST:
         tcb.retransmit_at = now + tcb.rtt.timeout()  # the repair of the head gets its time too
+        tcb.is_probe_timer = False
 
 
 def _data(tcb: ControlBlock, start: int, end: int, window: int, now: float) -> SuperPacket:
@@ -229,10 +275,10 @@ def _syn(tcb: ControlBlock, now: float) -> SuperPacket:
     )
     if sender.nxt == sender.una:
         sender.nxt = sender.una + 1
-        sender.timed_end, sender.timed_at = sender.nxt, now
+        sender.timed_end, sender.timed_at, sender.timed_una = sender.nxt, now, sender.una
     else:
         sender.timed_at = 0.0
-        sender.resent += 1
+        sender.resent_late += 1
     if tcb.retransmit_at == NEVER:
         tcb.retransmit_at = now + tcb.rtt.timeout()
     window = min(receiver.limit, 0xFFFF)  # never scaled (RFC 7323 2.2)

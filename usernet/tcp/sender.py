@@ -15,8 +15,9 @@ class Sender:
     """Sequence numbers are unwrapped ones.  The FIN is the byte at `end` once `fin` is set."""
 
     __slots__ = (
-        "_chunks", "_starts", "end", "fin", "iss", "mss", "nxt", "override", "peer_mss", "resent", "scale", "sent_at",
-        "timed_at", "timed_end", "una", "window", "window_max", "wl1", "wl2",
+        "_chunks", "_starts", "delivery_rate", "end", "fin", "iss", "mss", "nxt", "override", "peer_mss",
+        "resent_early", "resent_late", "resent_probes", "scale", "sent_at", "timed_at", "timed_end",
+        "timed_una", "una", "window", "window_max", "wl1", "wl2",
     )  # fmt: skip
 
     def __init__(self, iss: int, peer_mss: int) -> None:
@@ -37,8 +38,11 @@ class Sender:
         self.override = False  # the persist timer lets less than a full segment go
         self.timed_end = 0  # the segment that measures the round trip, and when it left; 0.0: none
         self.timed_at = 0.0
-        self.sent_at = 0.0
-        self.resent = 0  # segments sent again, for statistics
+        self.timed_una = 0  # SND.UNA when it left
+        self.sent_at = 0.0  # when anything left last
+        # For statistics: segments sent again in fast recovery, after a time-out, as probes; B/s over a round trip
+        self.resent_early = self.resent_late = self.resent_probes = 0
+        self.delivery_rate = 0.0
 
     def write(self, data: bytes) -> None:
         chunks = self._chunks

@@ -14,6 +14,8 @@ from typing import Final
 
 from usernet.burst.packets import Drops, SuperPacket
 from usernet.tcp.congestion import CongestionControl
+from usernet.tcp.flight import Flight
+from usernet.tcp.rack import Rack
 from usernet.tcp.receiver import Receiver
 from usernet.tcp.recovery import Recovery
 from usernet.tcp.rtt import RttEstimator
@@ -47,10 +49,10 @@ class ControlBlock:
     """Times are seconds on the caller's clock, sequence numbers unwrapped ones."""
 
     __slots__ = (
-        "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "echoed", "error", "flow",
-        "heard_at", "idle_at", "mtu", "orphaned", "outbox", "ports", "probe_due", "progress_at", "readiness",
-        "receiver", "recovery", "retransmit_at", "rtt", "sack", "sender", "settings", "state", "syn_due",
-        "timestamps", "ts_offset",
+        "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "echoed", "error", "flight",
+        "flow", "heard_at", "idle_at", "is_probe_timer", "mtu", "orphaned", "outbox", "ports", "probe_due",
+        "progress_at", "rack", "readiness", "receiver", "recovery", "reorder_at", "retransmit_at", "rtt",
+        "sack", "sender", "settings", "state", "syn_due", "timestamps", "ts_offset",
     )  # fmt: skip
 
     def __init__(
@@ -82,11 +84,15 @@ class ControlBlock:
         self.sender = Sender(iss, min(mss, DEFAULT_MSS_V4 if is_v4 else DEFAULT_MSS_V6))
         self.rtt = RttEstimator()
         self.congestion: CongestionControl = settings.congestion_control(mss, settings.send_window_max)
+        self.flight = Flight()
+        self.rack: Rack | None = None  # from the first SACK on
         self.recovery: Recovery | None = None
         self.outbox: list[SuperPacket] | None = None  # resets, which outlive the connection
         self.syn_due = False
         self.probe_due = False  # one segment that only asks for an answer
-        self.retransmit_at = NEVER  # RTO, or the persist timer when nothing is outstanding
+        self.retransmit_at = NEVER  # RTO or PTO, or the persist timer when nothing is outstanding
+        self.is_probe_timer = False  # it is the PTO (RFC 8985 7.2)
+        self.reorder_at = NEVER  # RACK's reordering timer
         self.ack_at = NEVER  # delayed ACK
         self.idle_at = NEVER  # 2 MSL, orphaned FIN-WAIT-2, keepalive: one at a time
         self.challenge_at = -1.0  # no challenge ACK before this
@@ -131,11 +137,12 @@ class ControlBlock:
             self.idle_at = now + self.settings.time_wait
         elif new is CLOSED:
             self.readiness |= OVER
-            self.retransmit_at = self.ack_at = self.idle_at = NEVER
+            self.retransmit_at = self.reorder_at = self.ack_at = self.idle_at = NEVER
             self.syn_due = self.probe_due = False
             self.receiver.acks_due = 0
             self.receiver.reassembly = None
-            self.recovery = None
+            self.recovery = self.rack = None
+            self.flight.clear()
             self.sender.forget()
 
     def die(self, error: Exception | None, now: float) -> None:

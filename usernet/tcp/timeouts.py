@@ -1,21 +1,25 @@
 """What time brings.  Read RFC 6298 5, RFC 9293 3.8.3, 3.8.4 and 3.8.6.1, RFC 1122 4.2.3.
 
-Three timers: `retransmit_at` is the retransmission timer while something is outstanding and the persist timer while a
-closed window holds the stream back; `ack_at` is the delayed ACK; `idle_at` is 2 MSL, the wait of an orphan in
-FIN-WAIT-2, or keepalive.  Firing early does no harm, and firing late only delays.
+Four timers: `retransmit_at` is the retransmission timer, with the tail loss probe before it (RFC 8985 7), while
+something is outstanding, and the persist timer while a closed window holds the stream back; `reorder_at` is when what
+was overtaken is late enough to be lost (RFC 8985 6.2); `ack_at` is the delayed ACK; `idle_at` is 2 MSL, the wait of an
+orphan in FIN-WAIT-2, or keepalive.  Firing early does no harm, and firing late only delays.
 """
 
 from __future__ import annotations
 
 from usernet.tcp.output import queue_reset
 from usernet.tcp.recovery import Recovery
+from usernet.tcp.repair import detect_loss, lose_outstanding
 from usernet.tcp.state import CLOSED, FIN_WAIT_2, OPENING, TIME_WAIT, Event
 from usernet.tcp.tcb import NEVER, ControlBlock
+
+_ROUNDING = 1e-6  # s
 
 
 def next_timeout(tcb: ControlBlock) -> float | None:
     """When to call `handle_timeout`."""
-    at = min(tcb.retransmit_at, tcb.ack_at, tcb.idle_at)
+    at = min(tcb.retransmit_at, tcb.reorder_at, tcb.ack_at, tcb.idle_at)
     return at if at != NEVER else None
 
 
@@ -23,6 +27,10 @@ def handle_timeout(tcb: ControlBlock, now: float) -> None:
     if tcb.ack_at <= now:
         tcb.ack_at = NEVER
         tcb.receiver.acks_due = max(tcb.receiver.acks_due, 1)
+    if tcb.reorder_at <= now:
+        tcb.reorder_at = NEVER
+        if tcb.recovery is not None:
+            detect_loss(tcb, tcb.recovery, 0, now)
     if tcb.retransmit_at <= now:
         _retransmission_timeout(tcb, now)
     if tcb.idle_at <= now:
@@ -31,15 +39,42 @@ def handle_timeout(tcb: ControlBlock, now: float) -> None:
 
 def _retransmission_timeout(tcb: ControlBlock, now: float) -> None:
     rtt, sender = tcb.rtt, tcb.sender
+    if tcb.is_probe_timer:
+        _probe_timeout(tcb, now)
+        return
     if _has_given_up(tcb, now):
         tcb.die(TimeoutError("the other end does not answer"), now)
         return
     if rtt.backoff == 0 and sender.nxt > sender.una and tcb.state not in OPENING:
         # What is outstanding counts what was sacked long ago too; the window never let more be in flight than itself
         tcb.congestion.on_timeout(min(sender.nxt - sender.una, tcb.congestion.cwnd))
-    _resend(tcb)
+    _resend(tcb, now)
     rtt.back_off()  # RFC 6298 5.5
     tcb.retransmit_at = now + rtt.timeout()
+
+
+def _probe_timeout(tcb: ControlBlock, now: float) -> None:
+    """RFC 8985 7.3: nothing has been heard for a round trip and more, so send something that will be answered.
+
+    The timer was set by the last acknowledgement; what was sent later gets its time, up to the RTO.
+    """
+    sender, rtt = tcb.sender, tcb.rtt
+    due = sender.sent_at + rtt.probe_timeout(is_alone=sender.nxt - sender.una <= sender.mss + sender.fin)
+    due = min(due, tcb.progress_at + rtt.rto)
+    if due > now + _ROUNDING:
+        tcb.retransmit_at = due
+        return
+    tcb.is_probe_timer = False
+    if sender.nxt > sender.una + sender.window:  # the window was taken back: the tail would not be heard
+        tcb.retransmit_at = max(tcb.progress_at + rtt.rto, now)
+        return
+    tcb.retransmit_at = now + rtt.timeout()
+    recovery = tcb.recovery = Recovery(sender.una)
+    pending = min(sender.end - sender.nxt, sender.mss)
+    if pending > 0 and sender.nxt + pending <= sender.una + sender.window:
+        recovery.probe = sender.nxt, sender.nxt + pending
+    else:
+        recovery.probe = tcb.flight.last_segment(sender.mss, sender.end)
 
 
 def _has_given_up(tcb: ControlBlock, now: float) -> bool:
@@ -53,16 +88,14 @@ def _has_given_up(tcb: ControlBlock, now: float) -> bool:
     return sender.window > 0 or tcb.orphaned or now - tcb.heard_at >= limit
 
 
-def _resend(tcb: ControlBlock) -> None:
+def _resend(tcb: ControlBlock, now: float) -> None:
     """Let the oldest of what is unanswered go again: SYN, data, or a probe of a closed window."""
     sender = tcb.sender
     sender.timed_at = 0.0
     if tcb.state in OPENING:
         tcb.syn_due = True
     elif sender.nxt > sender.una:
-        if tcb.recovery is None:
-            tcb.recovery = Recovery(sender.una)
-        tcb.recovery.lose_all(sender.una, sender.nxt)
+        lose_outstanding(tcb, now - tcb.rtt.srtt)
     elif sender.window > 0:
         sender.override = True  # RFC 9293 3.8.6.2.1 (4): a small window is better than none by now
     else:
@@ -95,11 +128,11 @@ def path_changed(tcb: ControlBlock, now: float) -> None:
     if tcb.rtt.backoff == 0 or tcb.state is CLOSED:
         return
     tcb.rtt.backoff = 0
-    probe(tcb)
+    probe(tcb, now)
     tcb.retransmit_at = now + tcb.rtt.timeout()
 
 
-def probe(tcb: ControlBlock) -> None:
+def probe(tcb: ControlBlock, now: float) -> None:
     """Send the oldest unanswered segment once more, and leave timer and back-off as they are."""
     if tcb.retransmit_at != NEVER:
-        _resend(tcb)
+        _resend(tcb, now)

@@ -1,0 +1,99 @@
+"""Lost or only late: by time.  Read RFC 8985 6 (RACK).
+
+What left before something that has arrived is lost once it is later than that by the reordering window.  The window is
+nothing until packets are seen to overtake each other; it grows when what was sent again turns out not to have been
+lost, and shrinks when that has not happened for a while.
+
+A connection has one of these from its first SACK on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from usernet.tcp.flight import FLYING, Delivered, Flight
+from usernet.tcp.rtt import RttEstimator
+
+DUPLICATE_THRESHOLD: Final = 3  # RFC 5681 3.2, RFC 8985 3.3.1
+PERSISTENCE: Final = 16  # recoveries (RFC 8985 6.2 step 4)
+
+_NEVER: Final = float("inf")
+_GRANULARITY: Final = 0.001  # s: less than that is what bursts and timers make, not the path
+_ROUNDING: Final = 1e-6
+
+
+class Rack:
+    """The names of the fields are the RFC's, or say what the RFC's do."""
+
+    __slots__ = (
+        "_end_seq", "_fack", "_multiplier", "_persist", "_round_end", "_rtt", "_xmit_ts", "reordering_seen", "resent",
+    )  # fmt: skip
+
+    def __init__(self, una: int) -> None:
+        self._xmit_ts = 0.0  # the newest that has arrived: when it left, where it ends, and what it took
+        self._end_seq = una
+        self._rtt = 0.0
+        self._fack = una  # RACK.fack: the highest that has arrived
+        self._multiplier = 1  # RACK.reo_wnd_mult
+        self._persist = 0  # RACK.reo_wnd_persist
+        self._round_end = una  # the window grows once per round trip
+        self.reordering_seen = False
+        self.resent = 0  # bytes sent again in the latest recovery and not reported as duplicates
+
+    def arrived(
+        self, news: Iterable[Delivered], rtt: RttEstimator, now: float, echo_age: float, *, is_sack: bool
+    ) -> None:
+        """Steps 2 and 3, for all that one acknowledgement tells; `echo_age` is that of its timestamp, or 0.0.
+
+        Only SACK shows reordering: what is acknowledged late may have been reported in an ACK that was lost.
+        """
+        fack = self._fack
+        for start, end, at, again in news:
+            taken = now - at
+            if again and (taken < rtt.least - _ROUNDING or (echo_age > taken + _GRANULARITY and not is_sack)):
+                continue  # it answers what had been sent before (an echo is of what came in order: RFC 7323 4.3)
+            if (at, end) > (self._xmit_ts, self._end_seq):
+                self._xmit_ts, self._end_seq = at, end
+                self._rtt = taken
+            if end > self._fack:
+                self._fack = end
+            elif is_sack and start < fack and not again:
+                self.reordering_seen = True
+
+    def was_wrong(self, una: int, nxt: int) -> None:
+        """What was sent again had not been lost (step 4)."""
+        self.reordering_seen = True
+        if una >= self._round_end:
+            self._round_end = nxt
+            self._multiplier += 1
+            self._persist = PERSISTENCE
+
+    def recovered(self) -> None:
+        """A recovery is over."""
+        self._persist -= 1
+        if self._persist <= 0:
+            self._multiplier = 1
+
+    def window(self, flight: Flight, rtt: RttEstimator, mss: int, *, is_recovering: bool) -> float:
+        """RACK.reo_wnd in seconds (step 4)."""
+        if not self.reordering_seen and (is_recovering or flight.sacked_segments(mss) >= DUPLICATE_THRESHOLD):
+            return 0.0
+        return max(min(self._multiplier * rtt.least / 4, rtt.srtt), _GRANULARITY)
+
+    def detect(self, flight: Flight, now: float, window: float) -> float:
+        """Mark what is lost (step 5); when to look again."""
+        again_at = _NEVER
+        for run in flight.runs:
+            if run.state != FLYING:
+                continue
+            if (run.at, run.end) > (self._xmit_ts, self._end_seq):
+                if run.start >= flight.again_below:
+                    break  # from here on everything left later still
+                continue
+            due = run.at + self._rtt + window
+            if due > now + _ROUNDING:
+                again_at = min(again_at, due)
+            else:
+                flight.lose(run)
+        return again_at

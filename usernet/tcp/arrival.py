@@ -15,7 +15,7 @@ from usernet.burst.packets import Buffer
 from usernet.tcp.acknowledgement import ack_arrives, challenge, new_ack, set_window, syn_acked
 from usernet.tcp.echo import echoes_us, note_echo
 from usernet.tcp.output import queue_refusal, queue_reset
-from usernet.tcp.seq import HALF, MASK, is_older, unwrap
+from usernet.tcp.seq import HALF, MASK, unwrap
 from usernet.tcp.state import (
     CLOSED,
     ESTABLISHED,
@@ -30,6 +30,7 @@ from usernet.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpSegment
 
 _ACK_PSH: Final = ACK | PSH
 _PAWS_EXPIRES: Final = 24 * 86400.0  # RFC 7323 5.5
+_OVERTAKEN: Final = 200  # ticks of the peer's: so little can be reordering, and 2**32 bytes take far longer
 
 
 def segment_arrives(tcb: ControlBlock, segment: TcpSegment, now: float, *, segments: int = 1, ce: bool = False) -> None:
@@ -171,14 +172,18 @@ def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, seg
 
 
 def _passes_paws(tcb: ControlBlock, segment: TcpSegment, seq: int, now: float) -> bool:
-    """RFC 7323 5.3 R1."""
+    """RFC 7323 5.3 R1, save that a repair which overtook what had left before it does not make that old.
+
+    Otherwise one loss where packets are reordered makes the next, and that the next.
+    """
     if not tcb.timestamps or segment.flags & RST:
         return True
     receiver, timestamp = tcb.receiver, segment.timestamp
     if timestamp is None:
         tcb.drops.count("tcp-no-timestamp")  # RFC 7323 3.2
         return False
-    if is_older(timestamp[0], receiver.ts_recent) and now - receiver.ts_recent_at < _PAWS_EXPIRES:
+    age = (receiver.ts_recent - timestamp[0]) & MASK
+    if _OVERTAKEN < age <= HALF and now - receiver.ts_recent_at < _PAWS_EXPIRES:
         tcb.drops.count("tcp-paws")
         _answer_unacceptable(tcb, segment, seq, seq + len(segment.payload), now)
         return False
@@ -189,7 +194,8 @@ def _note_timestamps(tcb: ControlBlock, timestamp: tuple[int, int] | None, seq: 
     """Of a segment that is believed, or a forged one would make the peer's own look old (RFC 7323 4.3, 5.3 R3)."""
     receiver = tcb.receiver
     if timestamp is not None and tcb.timestamps:
-        if seq <= receiver.acked <= seq + size:
+        age = (receiver.ts_recent - timestamp[0]) & MASK
+        if seq <= receiver.acked <= seq + size and not 0 < age <= _OVERTAKEN:
             receiver.ts_recent, receiver.ts_recent_at = timestamp[0], now
         note_echo(tcb, timestamp, now)
 

@@ -1,16 +1,19 @@
 """What a hostile far host sends, bounded in number; run as a program, which prints how many it was.
 
-python hostile.py udp HOST PORT PUBLIC_KEY   at our outer port: noise, broken and forged WireGuard messages
-python hostile.py replay DEVICE HOST PORT    data messages that were under way on DEVICE, again and changed
-python hostile.py tun DEVICE SOURCE TARGET   into the tunnel: all protocols, broken headers, fragments
-python hostile.py syn DEVICE TARGET PORT     into the tunnel: 20,000 SYNs
-python hostile.py proxy PORT                 at the proxy: 2,000 connections with random first bytes or none
+python hostile.py udp HOST PORT PUBLIC_KEY                 at our outer port: noise, broken and forged messages
+python hostile.py initiations HOST PORT PUBLIC_KEY COUNT   at our outer port: initiations that we must look into
+python hostile.py replay DEVICE HOST PORT                  data that was under way on DEVICE, again and changed
+python hostile.py tun DEVICE SOURCE TARGET                 into the tunnel: all protocols, broken headers, mutations
+python hostile.py fragments DEVICE SOURCE TARGET COUNT     into the tunnel: of datagrams that never become whole
+python hostile.py syn DEVICE TARGET PORT COUNT             into the tunnel: from everywhere that it lets in
+python hostile.py proxy PORT                               at the proxy: connections with random first bytes or none
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import os
 import random
 import socket
@@ -19,9 +22,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
+from tests.support.mutation import mutate, repair
 from usernet.wire.checksum import checksum
+from usernet.wire.icmp import Echo, encode_echo_packet
 from usernet.wire.ip import pack_address
-from usernet.wireguard.constants import TYPE_RESPONSE
+from usernet.wire.packet import encode_packet
+from usernet.wire.tcp import ACK, FIN, RST, SYN, encode_options, encode_segment
+from usernet.wire.udp import UdpDatagram
+from usernet.wireguard.constants import TYPE_COOKIE_REPLY, TYPE_RESPONSE
 from usernet.wireguard.cookies import CookieJar
 from usernet.wireguard.handshake import Identity, RemoteStatic, create_initiation
 
@@ -77,6 +85,29 @@ def attack_port(host: str, port: str, key: str) -> int:
             sock.send(packet)
             count += 1
     return count
+
+
+def initiations(public_key: bytes, count: int) -> Iterator[bytes]:
+    """Each has a MAC1 of its own and might be anybody's, so it is worth a cookie or a DH."""
+    jar = CookieJar(public_key)
+    for _ in range(count):
+        yield jar.add_macs(struct.pack("<I", 1) + noise(112), 0.0)
+
+
+def attack_door(host: str, port: str, key: str, count: str) -> int:
+    """Cookies must come back."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.connect((host, int(port)))
+    sent = cookies = 0
+    for packet in paced(initiations(base64.b64decode(key), int(count))):
+        sock.send(packet)
+        sent += 1
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                cookies += sock.recv(2048, socket.MSG_DONTWAIT)[0] == TYPE_COOKIE_REPLY
+    if not cookies:
+        raise SystemExit("no cookie came back")
+    return sent
 
 
 def attack_session(device: str, host: str, port: str) -> int:
@@ -148,9 +179,39 @@ def inner_packets(source: bytes, target: bytes) -> Iterator[bytes]:
         yield bytes([whole[0] & 0xF0 | n & 15]) + whole[1:]
 
 
-def syns(target: bytes, port: int) -> Iterator[bytes]:
-    """From everywhere that the tunnel lets in: finished segments, with their checksums."""
-    for n in range(20_000):
+def mutations(source: bytes, target: bytes) -> Iterator[bytes]:
+    """Of packets that were honest, half of them with their checksums put right."""
+    options = encode_options(1000, 7, True, (), (1, 2))
+    honest = [
+        encode_segment(source, target, 999, port, 5, 6, flags, 1000, options, b"data")
+        for flags in (SYN, ACK, FIN | ACK, RST, SYN | ACK)
+        for port in (80, 1080)
+    ]
+    datagram = UdpDatagram(1000, 53, noise(100)).encode(source, target)
+    honest.append(encode_packet(source, target, UDP, datagram))
+    honest.append(encode_echo_packet(source, target, Echo(False, 1, 2, noise(100))))
+    if len(target) == 16:
+        honest.append(encode_packet(source, target, 60, bytes([UDP, 0, 1, 4, 0, 0, 0, 0]) + datagram))
+    for n in range(10_000):
+        mutated = mutate(chance.choice(honest), chance)
+        yield repair(mutated) if n % 2 else mutated
+
+
+def fragments(source: bytes, target: bytes, count: int) -> Iterator[bytes]:
+    """The first or the last of two or three, each of a datagram of its own, in two sizes."""
+    for n in range(count):
+        size, offset = (1200, 8 if n % 2 else 24) if n % 3 else (24, 0 if n % 2 else 3)
+        more = n // 2 % 2 or not offset
+        if len(target) == 4:
+            yield packet4(source, target, UDP, noise(size), offset | more << 13, n & 0xFFFF)
+        else:
+            header = struct.pack(">BBHI", UDP, 0, offset << 3 | more, n)
+            yield packet6(source, target, 44, header + noise(size))
+
+
+def syns(target: bytes, port: int, count: int) -> Iterator[bytes]:
+    """Finished segments, with their checksums."""
+    for n in range(count):
         source = target[:-1] + bytes([0x80 | 1 + n % 120])
         header = tcp_header(1024 + n // 120 * 7 % 60_000, port, 2)
         pseudo = source + target + (struct.pack(">HH", TCP, 20) if len(target) == 4 else struct.pack(">II", 20, TCP))
@@ -195,14 +256,21 @@ def attack_proxy(port: str) -> int:
 def main(kind: str, *arguments: str) -> int:
     if kind == "udp":
         return attack_port(*arguments)
+    if kind == "initiations":
+        return attack_door(*arguments)
     if kind == "replay":
         return attack_session(*arguments)
     if kind == "proxy":
         return attack_proxy(*arguments)
-    device, first, second = arguments
-    if kind == "tun":
-        return inject(device, inner_packets(pack_address(first), pack_address(second)))
-    return inject(device, syns(pack_address(first), int(second)))
+    device, first, *rest = arguments
+    if kind == "syn":
+        return inject(device, syns(pack_address(first), *map(int, rest)))
+    target = pack_address(rest[0])
+    if kind == "fragments":
+        return inject(device, fragments(pack_address(first), target, int(rest[1])))
+    return inject(
+        device, itertools.chain(inner_packets(pack_address(first), target), mutations(pack_address(first), target))
+    )
 
 
 print(main(*sys.argv[1:]))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,12 +31,16 @@ from tests.support.lab import (
     run,
     wait_for,
 )
+from usernet.stack.listener import HALF_OPEN_FACTOR
+from usernet.stack.reassembly import CAPACITY_V4, CAPACITY_V6
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 PORT = "51900"
+SERVER, SERVER6 = "192.0.2.140", "2001:db8:2::140"
 GROWTH_KIB = 10 << 10
 SIZE = 16 << 20
+BACKLOG = 128  # that a server has unless it says otherwise
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +98,8 @@ def unharmed(lab: Lab, process: subprocess.Popen[bytes]) -> Iterator[None]:
     assert "Traceback" not in lab.log("usernet.log")
 
 
-def attack(lab: Lab, *arguments: str, near: bool = False) -> int:
-    """Run the attacker to its end while curl works; how much it says it sent."""
+def attack(lab: Lab, *arguments: str, near: bool = False, works: Callable[[], bool] | None = None) -> int:
+    """Run the attacker to its end while something works, else curl through the proxy; how much it says it sent."""
     command, environment = program(lab, "hostile.py", *arguments)
     if not near:
         command = lab.far_command(*command[command.index(sys.executable) :])
@@ -102,7 +109,7 @@ def attack(lab: Lab, *arguments: str, near: bool = False) -> int:
     )
     try:
         while attacker.poll() is None:
-            assert page(lab) == PAGE
+            assert works() if works else page(lab) == PAGE
             fetched += 1
         out, err = attacker.communicate()
     finally:
@@ -134,6 +141,19 @@ def test_noise_and_forgeries_at_the_outer_port(gso_lab: Lab, victim: subprocess.
         assert received(gso_lab) - before > sent / 2, "most of it is to have been looked at"
 
 
+def test_initiations_at_the_outer_port(gso_lab: Lab, victim: subprocess.Popen[bytes]) -> None:
+    """What to do about each costs a DH: cookies go out instead, and a transfer goes on."""
+    expected = hashlib.sha256((gso_lab.dir / "site" / "blob").read_bytes()).hexdigest()
+
+    def fetches() -> bool:
+        return hashlib.sha256(gso_lab.curl(f"http://{INNER_FAR}/blob")).hexdigest() == expected
+
+    before = received(gso_lab)
+    with unharmed(gso_lab, victim):
+        assert attack(gso_lab, "initiations", NEAR, PORT, gso_lab.near_public, "60000", works=fetches) == 60_000
+        assert received(gso_lab) - before > 30_000, "most of it is to have been looked at"
+
+
 def test_replayed_and_changed_data(gso_lab: Lab, victim: subprocess.Popen[bytes]) -> None:
     with unharmed(gso_lab, victim):
         assert attack(gso_lab, "replay", "v0", NEAR, PORT) == 20_000
@@ -146,7 +166,7 @@ def test_broken_packets_through_the_tunnel(
     with unharmed(gso_lab, victim):
         before = sent_bytes(gso_lab, gso_lab.near_public)
         sent = attack(gso_lab, "tun", gso_lab.device, source, target)
-        assert sent > 10_000
+        assert sent > 25_000
         assert sent_bytes(gso_lab, gso_lab.near_public) - before > 64 * sent
 
 
@@ -154,30 +174,72 @@ def test_broken_packets_through_the_tunnel(
 def test_syn_flood_where_nobody_listens(gso_lab: Lab, victim: subprocess.Popen[bytes], target: str) -> None:
     with unharmed(gso_lab, victim):
         before = sent_bytes(gso_lab, gso_lab.near_public)
-        assert attack(gso_lab, "syn", gso_lab.device, target, "80") > 15_000
+        assert attack(gso_lab, "syn", gso_lab.device, target, "80", "20000") > 15_000
         assert sent_bytes(gso_lab, gso_lab.near_public) - before > 64 * 15_000
 
 
-def test_syn_flood_where_somebody_listens(gso_lab: Lab, victim: subprocess.Popen[bytes]) -> None:
-    """A library program's server: half-open connections are bounded, and it is there again at once afterwards."""
+@dataclass(frozen=True)
+class Server:
+    """A library program's, inside the tunnel."""
+
+    lab: Lab
+    process: subprocess.Popen[bytes]
+
+    def fetch(self, path: str = "") -> str:
+        return run(*self.lab.far_command("curl", "-sS", "--max-time", "20", f"http://{SERVER}:8000/{path}"))
+
+    def answers(self) -> bool:
+        return self.fetch().startswith("0 ")
+
+    def statistics(self) -> dict[str, Any]:
+        counted: dict[str, Any] = json.loads(self.fetch("statistics"))
+        return counted
+
+    @contextlib.contextmanager
+    def unharmed(self) -> Iterator[None]:
+        before = resident(self.process)
+        yield
+        assert self.answers()
+        becomes_idle(self.process)
+        assert resident(self.process) - before < GROWTH_KIB
+
+
+@pytest.fixture(scope="module")
+def server(gso_lab: Lab) -> Iterator[Server]:
+    """Warmed up."""
     lab = gso_lab
-    config = second_host(lab, 140)
-    command, environment = program(lab, "tunnel_server.py", str(config), "8000")
-    server = lab.start(command, log="server.log", env=environment)
-    fetch = lab.far_command(
-        "curl", "-sS", "--retry", "10", "--retry-connrefused", "--max-time", "20", "http://192.0.2.140:8000/"
-    )
+    command, environment = program(lab, "tunnel_server.py", str(second_host(lab, 140)), "8000")
+    server = Server(lab, lab.start(command, log="server.log", env=environment))
     wait_for(lambda: "serving" in lab.log("server.log"), "the server")
     wait_for(lambda: "\t0" not in handshakes(lab), "its handshake")
-    assert run(*fetch).startswith("0 ")
-    before = resident(server)
-    for target in ("192.0.2.140", "2001:db8:2::140"):
-        assert attack(lab, "syn", lab.device, target, "8000") > 15_000
-        assert run(*fetch).startswith("0 ")
-    becomes_idle(server)
-    assert resident(server) - before < GROWTH_KIB
-    assert lab.end(server) == 0
+    expected = lab.blob("warm", SIZE)
+    answer = run(*lab.far_command("curl", "-sS", "-T", str(lab.dir / "site" / "warm"), f"http://{SERVER}:8000/"))
+    assert answer.split() == [str(SIZE), expected]
+    yield server
+    assert lab.end(server.process) == 0
     assert lab.log("server.log") == "serving\n"
+
+
+@pytest.mark.parametrize(("target", "count"), [(SERVER, 100_000), (SERVER6, 20_000)])
+def test_syn_flood_where_somebody_listens(gso_lab: Lab, server: Server, target: str, count: int) -> None:
+    """Half-open connections are bounded, and good clients are answered all the time."""
+    before = server.statistics()["syn_cookies_sent"]
+    with server.unharmed():
+        sent = attack(gso_lab, "syn", gso_lab.device, target, "8000", str(count), works=server.answers)
+        assert sent > 0.9 * count
+    statistics = server.statistics()
+    assert statistics["half_open"] <= HALF_OPEN_FACTOR * BACKLOG
+    assert statistics["syn_cookies_sent"] - before > count / 2
+
+
+@pytest.mark.parametrize(("source", "target"), [(INNER_FAR, SERVER), (INNER_FAR6, SERVER6)])
+def test_fragments_that_never_become_whole(gso_lab: Lab, server: Server, source: str, target: str) -> None:
+    before = server.statistics()["drops"].get("fragment-evicted", 0)
+    with server.unharmed():
+        attack(gso_lab, "fragments", gso_lab.device, source, target, "30000", works=server.answers)
+    statistics = server.statistics()
+    assert statistics["fragment_bytes"] <= CAPACITY_V4 + CAPACITY_V6
+    assert statistics["drops"]["fragment-evicted"] - before > 10_000
 
 
 def handshakes(lab: Lab) -> str:

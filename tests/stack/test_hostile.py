@@ -9,23 +9,21 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.mutation import mutate, repair
 from tests.support.stack import A4, A6, B4, B6, Station, World, burst_of, cut, pair
 from usernet.burst.packets import CHECKSUM_OK, PacketBurst, SuperPacket
-from usernet.errors import WireError
 from usernet.stack.outbox import REPLY_BYTES
 from usernet.stack.reassembly import CAPACITY_V4, CAPACITY_V6
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import Flow, TcpSettings
 from usernet.tcp.state import ESTABLISHED
-from usernet.wire.checksum import checksum, pseudo_header_sum
 from usernet.wire.icmp import Echo, Kind, encode_echo_packet, packet_too_big_for, unreachable_for
-from usernet.wire.ip import ICMP, ICMPV6, TCP, UDP
+from usernet.wire.ip import TCP, UDP
 from usernet.wire.packet import encode_packet, fragment, parse_packet
 from usernet.wire.tcp import ACK, FIN, PSH, RST, SYN, encode_options, encode_segment
 from usernet.wire.udp import UdpDatagram
 
 FAMILIES = [(A4, B4), (A6, B6)]
-CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
 
 
 def target() -> tuple[World, Station, list[bytes]]:
@@ -58,43 +56,6 @@ def target() -> tuple[World, Station, list[bytes]]:
                 packets += [error for error in (packet_too_big_for(sent, 100),) if error]
     world.tap = None
     return world, b, packets
-
-
-def repair(packet: bytes) -> bytes:
-    """The same packet with right checksums, where it can be parsed."""
-    data = bytearray(packet)
-    if data and data[0] >> 4 == 4 and len(data) >= 20:
-        header = (data[0] & 15) * 4
-        data[10:12] = bytes(2)
-        data[10:12] = checksum(data[:header]).to_bytes(2, "big")
-    try:
-        parsed = parse_packet(data)
-    except WireError:
-        return bytes(data)
-    at = parsed.payload + CHECKSUM_AT.get(parsed.protocol, 60_000)
-    if not parsed.is_fragment and at + 2 <= parsed.end:
-        data[at : at + 2] = bytes(2)
-        length = parsed.end - parsed.payload
-        initial = pseudo_header_sum(parsed.source, parsed.destination, parsed.protocol, length)
-        total = checksum(data[parsed.payload : parsed.end], 0 if parsed.protocol == ICMP else initial)
-        data[at : at + 2] = total.to_bytes(2, "big")
-    return bytes(data)
-
-
-def mutate(packet: bytes, rand: random.Random) -> bytes:
-    data = bytearray(packet)
-    for _ in range(rand.choice((1, 1, 1, 2, 5, 20))):
-        kind = rand.randrange(6)
-        at = rand.randrange(min(len(data), 80)) if data else 0
-        if kind <= 2 and data:
-            data[at] = rand.choice((0, 1, 0xFF, rand.randrange(256)))
-        elif kind == 3 and data:
-            data[at] ^= 1 << rand.randrange(8)
-        elif kind == 4:
-            del data[rand.randrange(len(data) + 1) :]
-        else:
-            data[at:at] = rand.randbytes(rand.randrange(1, 12))
-    return bytes(data)
 
 
 def bounded(station: Station) -> None:

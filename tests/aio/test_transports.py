@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import os
 import sys
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.support.networks import RIGHT, RIGHT6, Pair, memory_pair
+from usernet.aio import network
 from usernet.aio.memory import Impairment
 from usernet.aio.transports import StreamTransport
+from usernet.tcp.settings import TcpSettings
 
 
 class Recorder(asyncio.Protocol):
@@ -157,6 +160,19 @@ async def test_unread_data_at_close_is_a_reset() -> None:
         await pair.left.ping(RIGHT)
         server.transport.close()
         assert isinstance(await client.lost, ConnectionResetError)
+
+
+async def test_closing_does_not_wait_for_ever_for_a_peer_that_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written may leave first, but a window that stays closed ends it, although the peer answers probes."""
+    monkeypatch.setattr(network, "TcpSettings", functools.partial(TcpSettings, orphan_timeout=0.3))
+    async with memory_pair() as pair, asyncio.timeout(20):
+        client, server = await connected(pair)
+        server.transport.pause_reading()
+        client.transport.write(bytes(12 << 20))
+        await pair.left.ping(RIGHT)
+        client.transport.close()
+        assert not client.lost.done()
+        assert isinstance(await client.lost, TimeoutError)
 
 
 async def test_writelines_copies_nothing_that_is_bytes() -> None:

@@ -255,6 +255,9 @@ class Stage:
     def do_close(self) -> None:
         self.connection.close(self.now)
 
+    def do_abandon(self) -> None:
+        self.connection.abandon(self.now)
+
     def do_abort(self) -> None:
         self.connection.abort(self.now)
 

@@ -220,7 +220,9 @@ class StreamTransport(asyncio.Transport):
             self._force_close(self._connection.error)
             return
         self._closing = True
-        if not self._connection.unsent_bytes:
+        if self._connection.unsent_bytes:
+            self._connection.abandon(boottime())
+        else:
             self._finish()
 
     # asyncio.ReadTransport

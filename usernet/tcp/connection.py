@@ -208,10 +208,20 @@ class Connection(ControlBlock):
             self.abort(now)
         elif self.state is not State.CLOSED:
             self.orphaned = True
-            self.progress_at = now
+            self.abandon(now)
             self.shutdown_write(now)
             if self.state is State.FIN_WAIT_2:
                 self.idle_at = now + self.settings.orphan_timeout
+
+    def abandon(self, now: float) -> None:
+        """The application is gone but for what it wrote, which is to leave before it closes.
+
+        From now on the patience is an orphan's: a peer that answers and never opens its window would be waited for
+        for ever (RFC 9293 3.8.6.1).
+        """
+        if not self.abandoned:
+            self.abandoned = True
+            self.progress_at = now
 
     def abort(self, now: float) -> None:
         """End at once, with a reset where the peer may wait for more (RFC 9293 3.10.5)."""

@@ -49,10 +49,10 @@ class ControlBlock:
     """Times are seconds on the caller's clock, sequence numbers unwrapped ones."""
 
     __slots__ = (
-        "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "echoed", "error", "flight",
-        "flow", "heard_at", "idle_at", "is_probe_timer", "mtu", "orphaned", "outbox", "ports", "probe_due",
-        "progress_at", "rack", "readiness", "receiver", "recovery", "reorder_at", "retransmit_at", "rtt",
-        "sack", "sender", "settings", "state", "syn_due", "timestamps", "ts_offset",
+        "abandoned", "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "echoed",
+        "error", "flight", "flow", "heard_at", "idle_at", "is_probe_timer", "mtu", "orphaned", "outbox",
+        "ports", "probe_due", "progress_at", "rack", "readiness", "receiver", "recovery", "reorder_at",
+        "retransmit_at", "rtt", "sack", "sender", "settings", "state", "syn_due", "timestamps", "ts_offset",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,7 @@ class ControlBlock:
         self.error: Exception | None = None
         self.readiness = 0
         self.orphaned = False  # the application has closed: nobody reads what comes
+        self.abandoned = False  # it has closed, and only waits for what it wrote to leave
         self.mtu = mtu
         self.timestamps = settings.timestamps  # offered; after the handshake: agreed
         self.sack = settings.sack

@@ -81,11 +81,11 @@ def _has_given_up(tcb: ControlBlock, now: float) -> bool:
     settings, sender = tcb.settings, tcb.sender
     if tcb.state in OPENING:
         return tcb.rtt.backoff >= settings.syn_retries
-    limit = settings.orphan_timeout if tcb.orphaned else settings.user_timeout
+    limit = settings.orphan_timeout if tcb.abandoned else settings.user_timeout
     if now - tcb.progress_at < limit:
         return False
     # A peer that keeps answering with a closed window is alive (RFC 9293 3.8.6.1), but no reason to keep an orphan.
-    return sender.window > 0 or tcb.orphaned or now - tcb.heard_at >= limit
+    return sender.window > 0 or tcb.abandoned or now - tcb.heard_at >= limit
 
 
 def _resend(tcb: ControlBlock, now: float) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.lab import FAR, INNER_FAR, PEERS, Lab, missing, peer_binary, run
-from tests.support.skipping import skip
+from tests.support.skipping import needs, skip
+from tests.support.tun import Beside
 
 PAGE = b"hello from the far side\n"
 
@@ -36,6 +37,22 @@ def laboratory(kind: str) -> Iterator[Lab]:
         skip(reason)
     with Lab(kind) as lab:
         yield lab
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[Beside]:
+    needs("nft", "nstat", "ss")
+    if reason := missing():
+        skip(reason)
+    with Beside() as beside:
+        yield beside
+
+
+@pytest.fixture
+def beside(both: Beside) -> Iterator[Beside]:
+    both.fresh()
+    yield both
+    both.restore()
 
 
 @contextlib.contextmanager

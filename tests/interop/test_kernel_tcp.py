@@ -2,139 +2,56 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
 
 import pytest
 
-from tests.support.lab import missing
-from tests.support.skipping import needs, skip
-from tests.support.tun import OURS, OURS6, THEIRS, THEIRS6, Beside, clock
-from usernet.tcp.connection import CLOSED, CONNECTED, Connection
+from tests.support.kernel import (
+    DATA,
+    PORT,
+    SIZE,
+    Opening,
+    active,
+    digest,
+    exchange,
+    finish,
+    passive,
+    port_of,
+    read_all,
+    send_all,
+)
+from tests.support.tun import OURS, THEIRS, Beside, clock
+from usernet.tcp.connection import CLOSED, CONNECTED
 from usernet.tcp.state import State
 from usernet.wire.ip import pack_address
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
-SIZE = 8 << 20
-DATA = os.urandom(1 << 20) * (SIZE >> 20)
-PORT = 7000
-Ends = tuple[Connection, socket.socket]
-ADDRESSES = {socket.AF_INET: (OURS, THEIRS), socket.AF_INET6: (OURS6, THEIRS6)}
-
-
-@pytest.fixture(scope="module")
-def both() -> Iterator[Beside]:
-    needs("nft", "nstat", "ss")
-    if reason := missing():
-        skip(reason)
-    with Beside() as beside:
-        yield beside
-
-
-@pytest.fixture
-def beside(both: Beside) -> Iterator[Beside]:
-    both.fresh()
-    yield both
-    both.close_sockets()
-    for name in ("tcp_window_scaling", "tcp_sack", "tcp_timestamps"):
-        both.sysctl(name, 1)
-
-
-def active(
-    beside: Beside, family: int = socket.AF_INET, *, receive_buffer: int = 0
-) -> tuple[Connection, socket.socket]:
-    """We connect, the kernel accepts."""
-    with beside.listener(family, receive_buffer=receive_buffer) as listener:
-        accepted = beside.submit(lambda: beside.accept(listener))
-        remote = pack_address(ADDRESSES[socket.AddressFamily(family)][1])
-        connection = beside.station.host.connect(remote, port_of(listener), clock())
-        beside.run(lambda: connection.state is State.ESTABLISHED and accepted.done(), "the handshake")
-        return connection, accepted.result()
-
-
-def passive(beside: Beside, family: int = socket.AF_INET, *, port: int = PORT) -> Ends:
-    """The kernel connects, we accept."""
-    station = beside.station
-    listener = station.host.listen(port)
-    theirs = beside.open_socket(family)
-    dialled = beside.submit(lambda: theirs.connect((ADDRESSES[socket.AddressFamily(family)][0], port)))
-    beside.run(lambda: dialled.done() and station.accepted, "the handshake")
-    dialled.result()
-    listener.close()
-    return station.accepted[-1], theirs
-
-
-def read_all(sock: socket.socket) -> bytes:
-    pieces = []
-    while piece := sock.recv(1 << 20):
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def send_all(sock: socket.socket, data: bytes) -> None:
-    sock.sendall(data)
-    sock.shutdown(socket.SHUT_WR)
-
-
-def digest(data: bytes | bytearray) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def exchange(beside: Beside, ours: Connection, theirs: socket.socket, up: bytes, down: bytes) -> None:
-    """Both directions at once, each ended by a FIN; then both ends have forgotten each other but for TIME-WAIT."""
-    station = beside.station
-    before = len(station.received.get(ours, b""))
-    sent = beside.submit(lambda: send_all(theirs, down))
-    read = beside.submit(lambda: read_all(theirs))
-    station.write(ours, up, clock(), shut=True)
-    beside.run(lambda: sent.done() and read.done() and ours.at_eof, "both transfers", 60)
-    sent.result()
-    assert digest(read.result()) == digest(up)
-    assert digest(station.received.get(ours, b"")[before:]) == digest(down)
-    finish(beside, ours, theirs)
-
-
-def finish(beside: Beside, ours: Connection, theirs: socket.socket) -> None:
-    port = port_of(theirs)
-    theirs.close()
-    ours.close(clock())
-    beside.station.host.changed(ours, clock())
-    over = {State.CLOSED, State.TIME_WAIT}
-    beside.run(lambda: ours.state in over, "the end of ours", 20)
-
-    def left() -> list[str]:
-        return [line for line in beside.ss(port).splitlines() if line.split()[0] != "TIME-WAIT"]
-
-    beside.run(lambda: not left(), "the end of theirs", 20)
-
-
-def port_of(sock: socket.socket) -> int:
-    port: int = sock.getsockname()[1]
-    return port
-
 
 def allowed(per_mille: int) -> float:
-    """How many segments of a transfer may be sent again: three times what is lost, and a few for full queues."""
-    return SIZE / 1368 * (3 * per_mille + 10) / 1000
+    """How many segments of a transfer may be sent again: three times what is lost, and a few for a busy machine."""
+    return SIZE / 1368 * (3 * per_mille + 20) / 1000
+
+
+FAMILIES = [socket.AF_INET, socket.AF_INET6]
+LOSSES = [(socket.AF_INET, 0), (socket.AF_INET, 10), (socket.AF_INET, 50), (socket.AF_INET6, 0), (socket.AF_INET6, 10)]
 
 
 @pytest.mark.parametrize("opening", [active, passive])
-@pytest.mark.parametrize("per_mille", [0, 10, 50])
-def test_upload(beside: Beside, opening: object, per_mille: int) -> None:
-    ours, theirs = active(beside) if opening is active else passive(beside)
+@pytest.mark.parametrize(("family", "per_mille"), LOSSES)
+def test_upload(beside: Beside, opening: Opening, family: int, per_mille: int) -> None:
+    ours, theirs = opening(beside, family)
     beside.lose(per_mille)
     exchange(beside, ours, theirs, DATA, b"")
     assert ours.statistics().segments_resent <= allowed(per_mille), "a storm of retransmissions"
 
 
 @pytest.mark.parametrize("opening", [active, passive])
-@pytest.mark.parametrize("per_mille", [0, 10, 50])
-def test_download(beside: Beside, opening: object, per_mille: int) -> None:
-    ours, theirs = active(beside) if opening is active else passive(beside)
+@pytest.mark.parametrize(("family", "per_mille"), LOSSES)
+def test_download(beside: Beside, opening: Opening, family: int, per_mille: int) -> None:
+    ours, theirs = opening(beside, family)
     beside.lose(per_mille)
     station = beside.station
     sent = beside.submit(lambda: theirs.sendall(DATA))
@@ -145,7 +62,7 @@ def test_download(beside: Beside, opening: object, per_mille: int) -> None:
     exchange(beside, ours, theirs, b"", b"")
 
 
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_both_ways_at_once(beside: Beside, family: int) -> None:
     ours, theirs = active(beside, family)
     beside.lose(10)
@@ -174,17 +91,6 @@ def test_they_learn_of_duplicates(beside: Beside) -> None:
     assert after[0] > before[0]
     assert after[1] == before[1]
     exchange(beside, ours, theirs, b"", b"")
-
-
-@pytest.mark.parametrize("option", ["tcp_window_scaling", "tcp_sack", "tcp_timestamps"])
-@pytest.mark.parametrize("opening", [active, passive])
-def test_without_an_option(beside: Beside, option: str, opening: object) -> None:
-    beside.sysctl(option, 0)
-    ours, theirs = active(beside) if opening is active else passive(beside)
-    said = beside.ss(port_of(theirs), "-i")
-    assert {"tcp_window_scaling": "wscale", "tcp_sack": "sack", "tcp_timestamps": "ts "}[option] not in said
-    beside.lose(10)
-    exchange(beside, ours, theirs, DATA[: 2 << 20], DATA[: 2 << 20])
 
 
 def test_smallest_receive_buffer(beside: Beside) -> None:

@@ -72,6 +72,7 @@ class Beside:
         self._pool = concurrent.futures.ThreadPoolExecutor(8)
         self._fd = -1
         self._sockets: list[socket.socket] = []
+        self._sysctls: dict[str, str] = {}  # as they were before a test changed them
 
     def __enter__(self) -> Beside:
         try:
@@ -134,14 +135,25 @@ class Beside:
 
     def lose(self, per_mille: int) -> None:
         """The router loses this share of TCP segments, of both directions."""
-        rule = f"meta l4proto tcp numgen random mod 1000 < {per_mille} counter drop\n" if per_mille else ""
+        these = f"numgen random mod 1000 < {per_mille}" if per_mille < 1000 else ""
+        rule = f"meta l4proto tcp {these} counter drop\n" if per_mille else ""
         chain = "chain forward {\n type filter hook forward priority 0;\n" + rule + "}\n"
         run("ip", "netns", "exec", self.router, "nft", "-f", "-",
             stdin=f"table inet loss\ndelete table inet loss\ntable inet loss {{\n{chain}}}\n")  # fmt: skip
 
-    def sysctl(self, name: str, value: int) -> None:
-        """Of the kernel's TCP."""
-        run("ip", "netns", "exec", self.kernel, "sysctl", "-qw", f"net.ipv4.{name}={value}")
+    def sysctl(self, name: str, value: int | str) -> None:
+        """Of the kernel's TCP, until `restore`."""
+        command = ["ip", "netns", "exec", self.kernel, "sysctl"]
+        if name not in self._sysctls:
+            self._sysctls[name] = run(*command, "-n", f"net.ipv4.{name}")
+        run(*command, "-qw", f"net.ipv4.{name}={value}")
+
+    def restore(self) -> None:
+        """The kernel's TCP is as it was before the test."""
+        self.close_sockets()
+        for name, value in self._sysctls.items():
+            self.sysctl(name, value)
+        self._sysctls.clear()
 
     def nstat(self, name: str) -> int:
         """One of the kernel's counters, since its namespace began."""

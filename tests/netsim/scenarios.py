@@ -46,6 +46,9 @@ class Unlimited:
     def undo(self) -> None:
         pass
 
+    def on_syn_lost(self) -> None:
+        pass
+
     def on_idle(self) -> None:
         pass
 

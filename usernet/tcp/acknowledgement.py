@@ -11,7 +11,7 @@ from typing import Final
 from usernet.tcp.output import arm_retransmission, queue_refusal
 from usernet.tcp.recovery import Recovery
 from usernet.tcp.repair import detect_loss, progress, sack_arrives
-from usernet.tcp.rtt import MAX_RTO
+from usernet.tcp.rtt import INITIAL_RTO, MAX_RTO
 from usernet.tcp.seq import unwrap
 from usernet.tcp.state import CLOSED, SYN_RECEIVED, Event
 from usernet.tcp.tcb import NEVER, ControlBlock
@@ -23,10 +23,19 @@ _CHALLENGE_INTERVAL: Final = 0.5  # per connection; a limit shared by all would 
 
 def syn_acked(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:
     tcb.syn_due = False
+    if tcb.sender.resent_late and not _answers_first_syn(tcb, timestamp, now):
+        tcb.congestion.on_syn_lost()
     new_ack(tcb, ack, timestamp, now)
     if tcb.rtt.srtt == 0.0:  # RFC 6298 5.7: our SYN was sent again, and nothing tells which of them was answered
         tcb.rtt.rto = _UNMEASURED_RTO
     tcb.set_state(Event.SYN_ACKED, now)
+
+
+def _answers_first_syn(tcb: ControlBlock, timestamp: tuple[int, int] | None, now: float) -> bool:
+    """Whether it is known that our SYN was sent again for nothing: on a path of more than a second."""
+    if timestamp is None or not tcb.timestamps:
+        return False
+    return tcb.echo_age(timestamp[1], now) > now - tcb.progress_at - INITIAL_RTO / 2
 
 
 def challenge(tcb: ControlBlock, now: float) -> None:

@@ -45,6 +45,9 @@ class CongestionControl(Protocol):
     def undo(self) -> None:
         """The latest loss or time-out that was told was none."""
 
+    def on_syn_lost(self) -> None:
+        """The connection is about to begin, and its SYN had to be sent again."""
+
     def on_idle(self) -> None:
         """Sending resumes after more than an RTO of silence with nothing outstanding."""
 
@@ -96,6 +99,9 @@ class Window(ABC):
             self.cwnd = max(self.cwnd, cwnd)
             self.wants_rtt = self.ssthresh == UNLIMITED
             self._before = None
+
+    def on_syn_lost(self) -> None:
+        self.cwnd = LOSS_SEGMENTS * self._mss  # RFC 5681 3.1: the initial window is one segment then
 
     def on_idle(self) -> None:
         self.cwnd = min(self.cwnd, INITIAL_SEGMENTS * self._mss)  # RFC 5681 4.1

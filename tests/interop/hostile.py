@@ -2,11 +2,14 @@
 
 python hostile.py udp HOST PORT PUBLIC_KEY                 at our outer port: noise, broken and forged messages
 python hostile.py initiations HOST PORT PUBLIC_KEY COUNT   at our outer port: initiations that we must look into
+python hostile.py unheard HOST PORT PUBLIC_KEY COUNT       the same, at a port that nobody listens at
 python hostile.py replay DEVICE HOST PORT                  data that was under way on DEVICE, again and changed
 python hostile.py tun DEVICE SOURCE TARGET                 into the tunnel: all protocols, broken headers, mutations
 python hostile.py fragments DEVICE SOURCE TARGET COUNT     into the tunnel: of datagrams that never become whole
 python hostile.py syn DEVICE TARGET PORT COUNT             into the tunnel: from everywhere that it lets in
 python hostile.py proxy PORT                               at the proxy: connections with random first bytes or none
+
+FLOOD_RATE in the environment is how many go out in a second, 25,000 unless it says otherwise.
 """
 
 from __future__ import annotations
@@ -34,15 +37,17 @@ from usernet.wireguard.cookies import CookieJar
 from usernet.wireguard.handshake import Identity, RemoteStatic, create_initiation
 
 TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
+RATE = float(os.environ.get("FLOOD_RATE", "25000"))  # packets per second
 chance = random.Random(20_823)
 noise = chance.randbytes
 
 
-def paced(packets: Iterable[bytes], each: int = 200) -> Iterator[bytes]:
+def paced(packets: Iterable[bytes], each: int = 100) -> Iterator[bytes]:
     """Give the far end's queues a moment now and then: what they drop tests nothing."""
+    began = time.monotonic()
     for number, packet in enumerate(packets):
         if number % each == 0:
-            time.sleep(0.004)
+            time.sleep(max(0.0, began + number / RATE - time.monotonic()))
         yield packet
 
 
@@ -76,17 +81,6 @@ def forged(public_key: bytes) -> Iterator[bytes]:
         yield jar.add_macs(struct.pack("<I", TYPE_RESPONSE) + noise(56), 0.0)
 
 
-def attack_port(host: str, port: str, key: str) -> int:
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.connect((host, int(port)))
-    count = 0
-    for packet in paced(datagrams(base64.b64decode(key))):
-        with contextlib.suppress(ConnectionRefusedError):
-            sock.send(packet)
-            count += 1
-    return count
-
-
 def initiations(public_key: bytes, count: int) -> Iterator[bytes]:
     """Each has a MAC1 of its own and might be anybody's, so it is worth a cookie or a DH."""
     jar = CookieJar(public_key)
@@ -94,24 +88,7 @@ def initiations(public_key: bytes, count: int) -> Iterator[bytes]:
         yield jar.add_macs(struct.pack("<I", 1) + noise(112), 0.0)
 
 
-def attack_door(host: str, port: str, key: str, count: str) -> int:
-    """Cookies must come back."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.connect((host, int(port)))
-    sent = cookies = 0
-    for packet in paced(initiations(base64.b64decode(key), int(count))):
-        sock.send(packet)
-        sent += 1
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                cookies += sock.recv(2048, socket.MSG_DONTWAIT)[0] == TYPE_COOKIE_REPLY
-    if not cookies:
-        raise SystemExit("no cookie came back")
-    return sent
-
-
-def attack_session(device: str, host: str, port: str) -> int:
-    """From a port of our own, so that an endpoint moved by what is not authentic would show."""
+def replays(device: str, port: str) -> Iterator[bytes]:
     with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3)) as tap:
         tap.bind((device, 3))
         tap.settimeout(20)
@@ -122,20 +99,30 @@ def attack_session(device: str, host: str, port: str) -> int:
             to_port = packet[outer + 2 : outer + 4] == int(port).to_bytes(2, "big")
             if about[2] == socket.PACKET_OUTGOING and to_port and packet[outer + 8] == 4:
                 caught.append(packet[outer + 8 : outer + 8 + 1452])
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.connect((host, int(port)))
-    count = 0
     for number in range(20_000):
         message = bytearray(caught[number % 20])
         if number % 3 == 1:
             message[chance.randrange(8, len(message))] ^= 1 << number % 8
         elif number % 3 == 2:
             del message[chance.randrange(len(message)) :]
-        sock.send(message)
-        count += 1
-        if number % 200 == 0:
-            time.sleep(0.004)
-    return count
+        yield bytes(message)
+
+
+def attack_port(host: str, port: str, packets: Iterable[bytes], *, expects_cookies: bool = False) -> int:
+    """From a port of our own, so that an endpoint moved by what is not authentic would show."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.connect((host, int(port)))
+    sent = cookies = 0
+    for packet in paced(packets):
+        with contextlib.suppress(ConnectionRefusedError, BlockingIOError):
+            sock.send(packet)
+            sent += 1
+            while True:
+                answer = sock.recv(2048, socket.MSG_DONTWAIT)
+                cookies += answer[:1] == bytes([TYPE_COOKIE_REPLY])
+    if expects_cookies and not cookies:
+        raise SystemExit("no cookie came back")
+    return sent
 
 
 # -- into the tunnel --
@@ -255,11 +242,15 @@ def attack_proxy(port: str) -> int:
 
 def main(kind: str, *arguments: str) -> int:
     if kind == "udp":
-        return attack_port(*arguments)
-    if kind == "initiations":
-        return attack_door(*arguments)
+        host, port, key = arguments
+        return attack_port(host, port, datagrams(base64.b64decode(key)))
+    if kind in ("initiations", "unheard"):
+        host, port, key, count = arguments
+        flood = initiations(base64.b64decode(key), int(count))
+        return attack_port(host, port, flood, expects_cookies=kind == "initiations")
     if kind == "replay":
-        return attack_session(*arguments)
+        device, host, port = arguments
+        return attack_port(host, port, replays(device, port))
     if kind == "proxy":
         return attack_proxy(*arguments)
     device, first, *rest = arguments

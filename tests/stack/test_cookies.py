@@ -276,6 +276,30 @@ def test_what_nobody_answers_for_long_gives_way() -> None:
     assert key_of(V4._replace(remote=SILENT, remote_port=2001)) in listener.half_open
 
 
+@pytest.mark.parametrize("looked", [False, True])
+def test_a_cookie_that_comes_back_where_there_is_room_meanwhile(looked: bool) -> None:
+    """The client sent its SYN again, as it does while our answer is on its way."""
+    world, _, b = pair()
+    listener = b.host.listen(80, backlog=1)
+    fill(world)
+    again = encode_segment(A4, B4, 5000, 80, 99, 0, SYN, 9)
+    world.inject(1, again)
+    answers = [segment_of(packet.header) for packet in b.host.take(1 << 20, world.now) if len(packet.header) < 60]
+    answer = next(answer for answer in answers if answer.destination_port == 5000)
+    world.inject(1, encode_segment(SILENT, B4, 1000, 80, 8, 0, RST, 0))
+    world.inject(1, again)
+    assert key_of(V4._replace(remote_port=5000)) in listener.half_open
+    if looked:
+        b.host.take(1 << 20, world.now)
+    world.inject(1, encode_segment(A4, B4, 5000, 80, 100, 5, ACK, 9))
+    assert b.accepted == [], "no cookie at all"
+    world.inject(1, encode_segment(A4, B4, 5000, 80, 100, (answer.seq + 1) & MASK, ACK, 9, b"", b"data"))
+    (server,) = b.accepted
+    assert bytes(b.received[server]) == b"data"
+    assert b.host.statistics().half_open == 7
+    assert len([attached for attached in b.host._connections.by_flow.values() if attached.connection is server]) == 1
+
+
 @pytest.mark.parametrize("payload", [b"", b"data"])
 def test_the_ack_may_close_at_once(payload: bytes) -> None:
     world, _, b = pair()

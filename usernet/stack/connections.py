@@ -42,23 +42,9 @@ class Connections:
     """`mark` puts a connection on the host's ready list; `emit` adds to its events."""
 
     __slots__ = (
-        "_addresses",
-        "_attached",
-        "_drops",
-        "_emit",
-        "_listeners",
-        "_mark",
-        "_mtu",
-        "_outbox",
-        "_random",
-        "_secrets",
-        "_settings",
-        "_stall",
-        "_time_wait",
-        "_wheel",
-        "by_flow",
-        "cookies",
-    )
+        "_addresses", "_attached", "_drops", "_emit", "_listeners", "_mark", "_mtu", "_outbox", "_random",
+        "_secrets", "_settings", "_stall", "_time_wait", "_wheel", "by_flow", "cookies",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -178,6 +164,12 @@ class Connections:
             self._remove(attached)
             self.receive_unmatched(connection.flow.remote, connection.flow.local, segment, now)
             return
+        if (
+            attached.listener is not None
+            and segment.ack != connection.sender.iss + 1 & MASK
+            and self._redeem(attached.listener, connection.flow, segment, now)
+        ):
+            return  # the client's first SYN met a full table and its second one room: it answers what came first
         connection.receive_segment(segment, now, segments=segments, ce=ce)
         self.settle(attached, now)
 
@@ -194,11 +186,7 @@ class Connections:
             if flags & (SYN | ACK | FIN) == SYN:
                 self._open_passively(listener, flow, segment, now)
                 return
-            if (
-                flags & (SYN | ACK) == ACK
-                and now < listener.cookies_until
-                and self._redeem(listener, flow, segment, now)
-            ):
+            if self._redeem(listener, flow, segment, now):
                 return
         self._refuse(source, destination, segment)
 
@@ -239,7 +227,7 @@ class Connections:
 
     def _redeem(self, listener: Listener, flow: Flow, ack: TcpSegment, now: float) -> bool:
         """An ACK that may bring back a cookie: then it finds its half-open connection, as if that had been there."""
-        if now >= listener.cookies_until:
+        if ack.flags & (SYN | RST | ACK) != ACK or now >= listener.cookies_until:
             return False
         key = flow_key(flow.remote, flow.local, flow.remote_port, flow.local_port)
         syn = self.cookies.redeem(flow, key, ack, now)
@@ -255,6 +243,8 @@ class Connections:
             now=now,
             drops=self._drops,
         )
+        if key in self.by_flow:
+            self._remove(self.by_flow[key])
         listener.half_open[key] = now  # not for long
         self.step(self._attach(connection, key, listener, now), ack, now, 1, ce=False)
         return True

@@ -476,9 +476,9 @@ def test_karn() -> None:
     peer.passes(1)
     (again,) = peer.hears_segments()
     assert again.timestamp is not None
-    peer.passes(0.3)
+    peer.passes(0.06)
     peer.sends("1:2 A", timestamp=(2, again.timestamp[0]))
-    assert peer.connection.rtt.srtt == pytest.approx(0.1 + (0.3 - 0.1) / 8, abs=0.001)
+    assert peer.connection.rtt.srtt == pytest.approx(0.1 + (0.06 - 0.1) / 8, abs=0.0005)
 
 
 def test_user_settings_bound_the_window() -> None:

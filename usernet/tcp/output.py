@@ -145,12 +145,19 @@ def arm_retransmission(tcb: ControlBlock, now: float) -> None:
     tcb.is_probe_timer = False
     if outstanding <= 0:
         tcb.retransmit_at = now + rtt.timeout() if tcb.is_stream_out else NEVER
-    elif tcb.recovery is None and tcb.sack and rtt.srtt and not rtt.backoff and outstanding <= sender.window:
+    elif _may_probe(tcb, outstanding):
         tcb.is_probe_timer = True
         due = sender.sent_at + rtt.probe_timeout(is_alone=outstanding <= sender.mss + sender.fin)
         tcb.retransmit_at = max(due, now + rtt.srtt / 4)
     else:
         tcb.retransmit_at = now + rtt.timeout()
+
+
+def _may_probe(tcb: ControlBlock, outstanding: int) -> bool:
+    recovery, rtt = tcb.recovery, tcb.rtt
+    if not tcb.sack or not rtt.srtt or rtt.backoff or outstanding > tcb.sender.window:
+        return False
+    return recovery is None or (recovery.phase is Phase.FAST and not recovery.probed)
 
 
 def _account(tcb: ControlBlock, start: int, end: int, now: float) -> None:
@@ -192,8 +199,8 @@ def _account_again(tcb: ControlBlock, recovery: Recovery, start: int, end: int, 
     if tcb.rack is not None:
         tcb.rack.resent += end - start
     if start == sender.una and recovery.phase is Phase.FAST:
-        tcb.retransmit_at = now + tcb.rtt.timeout()  # the repair of the head gets its time too
-        tcb.is_probe_timer = False
+        sender.sent_at = now
+        arm_retransmission(tcb, now)  # the repair of the head gets its time too
 
 
 def _data(tcb: ControlBlock, start: int, end: int, window: int, now: float) -> SuperPacket:

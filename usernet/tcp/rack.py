@@ -27,7 +27,8 @@ class Rack:
     """The names of the fields are the RFC's, or say what the RFC's do."""
 
     __slots__ = (
-        "_end_seq", "_fack", "_multiplier", "_persist", "_round_end", "_rtt", "_xmit_ts", "reordering_seen", "resent",
+        "_end_seq", "_fack", "_multiplier", "_persist", "_round_end", "_rtt", "_xmit_ts", "began", "reordering_seen",
+        "resent",
     )  # fmt: skip
 
     def __init__(self, una: int) -> None:
@@ -39,7 +40,8 @@ class Rack:
         self._persist = 0  # RACK.reo_wnd_persist
         self._round_end = una  # the window grows once per round trip
         self.reordering_seen = False
-        self.resent = 0  # bytes sent again in the latest recovery and not reported as duplicates
+        self.began = una  # SND.UNA when the latest recovery did
+        self.resent = 0  # bytes sent again since then and not reported as duplicates
 
     def arrived(
         self, news: Iterable[Delivered], rtt: RttEstimator, now: float, echo_age: float, *, is_sack: bool
@@ -61,9 +63,13 @@ class Rack:
             elif is_sack and start < fack and not again:
                 self.reordering_seen = True
 
+    def recovers(self, una: int) -> None:
+        """A recovery begins."""
+        self.began = una
+        self.resent = 0
+
     def was_wrong(self, una: int, nxt: int) -> None:
-        """What was sent again had not been lost (step 4)."""
-        self.reordering_seen = True
+        """What was sent again had not been lost (step 4), or was not when its acknowledgement was."""
         if una >= self._round_end:
             self._round_end = nxt
             self._multiplier += 1

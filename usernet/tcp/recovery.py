@@ -30,6 +30,7 @@ class Recovery:
         "probe",
         "probe_at",
         "probe_end",
+        "probed",
         "reduction",
         "resent_at",
     )  # fmt: skip
@@ -44,6 +45,7 @@ class Recovery:
         self.resent_at = 0.0  # the last
         self.probe: tuple[int, int] | None = None  # a tail loss probe that is to leave now
         self.probe_end = 0  # TLP.end_seq of one that has left and is not answered
+        self.probed = False  # in FAST: the oldest has been sent once more because nothing was heard
         self.probe_at = 0.0  # when it left, if it was sent before: TLP.is_retrans
 
     def enter_fast(self, una: int, nxt: int, ssthresh: int) -> None:
@@ -52,6 +54,7 @@ class Recovery:
         self.forced = True
         self.head_resent_at = 0.0
         self.probe_end = 0
+        self.probed = False
         self.reduction = RateReduction(nxt - una) if ssthresh < nxt - una else None
 
     def enter_loss(self, nxt: int) -> None:

@@ -50,7 +50,7 @@ def _duplicate_arrives(tcb: ControlBlock, start: int, end: int, ack: int) -> Non
     recovery, rack = tcb.recovery, tcb.rack
     if recovery is not None and recovery.probe_end == end:
         recovery.probe_end = 0  # RFC 8985 7.4.2: only the probe was one too many
-    elif rack is not None and rack.resent > 0 and start < tcb.flight.again_below:
+    elif rack is not None and rack.resent > 0 and rack.began <= start < tcb.flight.again_below:
         rack.was_wrong(ack, tcb.sender.nxt)
         rack.resent -= end - start
         if rack.resent <= 0:
@@ -69,6 +69,7 @@ def progress(
     if rack is not None:
         rack.arrived(flight.until(ack), tcb.rtt, now, echo_age, is_sack=False)
     flight.acknowledge(ack)
+    recovery.probed = False
     if recovery.probe_end and ack >= recovery.probe_end:
         recovery.probe_end = 0
         # RFC 8985 7.4.2: if it was the probe that arrived, something had been lost
@@ -110,7 +111,7 @@ def detect_loss(tcb: ControlBlock, recovery: Recovery, delivered: int, now: floa
             congestion.on_loss(nxt - una)
             recovery.enter_fast(una, nxt, congestion.ssthresh)
             if rack is not None:
-                rack.resent = 0
+                rack.recovers(una)
     if recovery.reduction is not None:
         pipe = nxt - una - flight.lost - recovery.held(flight, mss)
         recovery.reduction.on_ack(delivered, pipe, congestion.ssthresh, mss)
@@ -133,7 +134,7 @@ def lose_outstanding(tcb: ControlBlock, before: float) -> None:
             flight.lose(run)
     flight.lose_first(tcb.sender.mss)
     if tcb.rack is not None:
-        tcb.rack.resent = 0
+        tcb.rack.recovers(tcb.sender.una)
     tcb.reorder_at = NEVER
 
 
@@ -141,10 +142,13 @@ def _undo(tcb: ControlBlock) -> None:
     """Nothing had been lost, only late: go on as if nobody had said so (RFC 4015 3.2)."""
     tcb.congestion.undo()
     tcb.flight.find_all()
-    if tcb.rack is not None:
-        tcb.rack.resent = 0
-    if tcb.recovery is not None:
-        tcb.recovery.end()
+    recovery, rack = tcb.recovery, tcb.rack
+    if rack is not None:
+        rack.resent = 0
+    if recovery is not None:
+        if rack is not None and recovery.phase is Phase.FAST:  # after a time-out it was the path that had become slow
+            rack.reordering_seen = True
+        recovery.end()
 
 
 def _echo_age(tcb: ControlBlock, timestamp: tuple[int, int] | None, now: float) -> float:

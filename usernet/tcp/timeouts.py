@@ -9,7 +9,7 @@ orphan in FIN-WAIT-2, or keepalive.  Firing early does no harm, and firing late 
 from __future__ import annotations
 
 from usernet.tcp.output import queue_reset
-from usernet.tcp.recovery import Recovery
+from usernet.tcp.recovery import Phase, Recovery
 from usernet.tcp.repair import detect_loss, lose_outstanding
 from usernet.tcp.state import CLOSED, FIN_WAIT_2, OPENING, TIME_WAIT, Event
 from usernet.tcp.tcb import NEVER, ControlBlock
@@ -68,7 +68,15 @@ def _probe_timeout(tcb: ControlBlock, now: float) -> None:
     if sender.nxt > sender.una + sender.window:  # the window was taken back: the tail would not be heard
         tcb.retransmit_at = max(tcb.progress_at + rtt.rto, now)
         return
-    tcb.retransmit_at = now + rtt.timeout()
+    tcb.retransmit_at = max(tcb.progress_at + rtt.rto, now + rtt.probe_timeout(is_alone=True))
+    if (recovery := tcb.recovery) is not None:
+        if recovery.phase is not Phase.FAST:
+            return  # something was reported after the timer was set, and `reorder_at` will do
+        # In fast recovery it is the repair of the oldest that was lost too, and nothing left later to show that; the
+        # RFC waits for the time-out here, but one segment does no harm (as RFC 9002 6.2.4 has it).
+        recovery.probed = recovery.forced = True
+        tcb.flight.lose_first(sender.mss)
+        return
     recovery = tcb.recovery = Recovery(sender.una)
     pending = min(sender.end - sender.nxt, sender.mss)
     if pending > 0 and sender.nxt + pending <= sender.una + sender.window:

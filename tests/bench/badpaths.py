@@ -175,27 +175,28 @@ def change(lab: Lab, candidates: dict[str, Candidate], bad: Path, seconds: float
     return {stream: cells.get(stream, [float("inf")]) for stream in streams}
 
 
-def jain(shares: list[int]) -> float:
-    return sum(shares) ** 2 / (len(shares) * sum(share * share for share in shares))
+def jain(sizes: list[int]) -> float:
+    return sum(sizes) ** 2 / (len(sizes) * sum(size * size for size in sizes))
 
 
-def evenness(lab: Lab, candidates: dict[str, Candidate], seconds: float = 10.0) -> Cells:
+def evenness(lab: Lab, candidate: Candidate, direction: str, seconds: float = 10.0) -> float:
     """Jain's index of FLOWS streams over one bottleneck, after a moment to settle."""
-    cells: Cells = {}
-    for direction in PORTS:
-        for name, candidate in candidates.items():
-            candidate.path.set(CALM)
-            command = ["curl", "-sS", *candidate.through, "-Z", "--parallel-immediate", "--parallel-max", str(FLOWS)]
-            client = lab.start(lab.near_command(*command, *target(lab, direction) * FLOWS), log="curl.log")
-            wait_for(lambda c=candidate, d=direction: len(moved(lab, c.address, d)) == FLOWS, "the streams")  # type: ignore[misc]
-            time.sleep(3)
-            before = moved(lab, candidate.address, direction)
-            time.sleep(seconds)
-            after = moved(lab, candidate.address, direction)
-            cells[direction, name] = [jain([after[stream] - before[stream] for stream in before])]
-            lab.end(client)
-            wait_for(lambda c=candidate, d=direction: not moved(lab, c.address, d), "their end")  # type: ignore[misc]
-    return cells
+    candidate.path.set(CALM)
+    command = ["curl", "-sS", *candidate.through, "-Z", "--parallel-immediate", "--parallel-max", str(FLOWS)]
+    client = lab.start(lab.near_command(*command, *target(lab, direction) * FLOWS), log="curl.log")
+    wait_for(lambda: len(moved(lab, candidate.address, direction)) == FLOWS, "the streams")
+    time.sleep(3)
+    before = moved(lab, candidate.address, direction)
+    time.sleep(seconds)
+    after = moved(lab, candidate.address, direction)
+    lab.end(client)
+    candidate.path.set(Path())  # what is still under way may be over quickly
+    wait_for(lambda: not moved(lab, candidate.address, direction), "their end")
+    return jain([after[stream] - before[stream] for stream in before])
+
+
+def shares(lab: Lab, candidates: dict[str, Candidate]) -> Cells:
+    return {(to, name): [evenness(lab, candidates[name], to)] for to in PORTS for name in candidates}
 
 
 def row(name: str, cells: Cells) -> str:
@@ -248,7 +249,7 @@ def main() -> None:
             name: lambda bad=bad: change(lab, candidates, *bad)  # type: ignore[misc]
             for name, bad in CHANGES.items()
         })  # fmt: skip
-        section("Jain index", 256 << 20, {f"{FLOWS} {SHARED}": lambda: evenness(lab, candidates)})
+        section("Jain index", 256 << 20, {f"{FLOWS} {SHARED}": lambda: shares(lab, candidates)})
 
 
 if __name__ == "__main__":

@@ -66,9 +66,21 @@ def test_bounds(make: type[Window]) -> None:
     assert window.cwnd == window.ssthresh == 12 * MSS
     assert not window.wants_rtt  # there is nothing left to find
     window.on_loss(MSS)
+    window.on_loss(MSS)  # since the one before there was but one
     assert window.cwnd == 2 * MSS
     window.on_idle()
     assert window.cwnd == 2 * MSS
+
+
+@both
+def test_what_the_same_ack_lets_go_of_was_in_flight(make: type[Window]) -> None:
+    """It tells of a loss behind most of the window, which counts nevertheless."""
+    window, whole = make(MSS, 100 * MSS), make(MSS, 100 * MSS)
+    for control in (window, whole):
+        control.on_ack(MSS, 10 * MSS, 0.0, 0.1, 0.0)
+    window.on_loss(2 * MSS)
+    whole.on_loss(10 * MSS)
+    assert window.cwnd == whole.cwnd > 2 * MSS
 
 
 @both

@@ -56,7 +56,7 @@ class Window(ABC):
     """Slow start counts bytes without a limit per ACK (RFC 3465's L, RFC 9406 4.3), for one ACK answers a whole burst
     here; a burst is at most one super-segment, and the tunnel's pump paces those."""
 
-    __slots__ = ("_before", "_hystart", "_limit", "_mss", "cwnd", "ssthresh", "wants_rtt")
+    __slots__ = ("_before", "_hystart", "_limit", "_mss", "_used", "cwnd", "ssthresh", "wants_rtt")
 
     def __init__(self, mss: int, limit: int) -> None:
         self._limit = limit
@@ -64,6 +64,7 @@ class Window(ABC):
         self._hystart: HyStart | None = None  # made when the window first grows
         self.wants_rtt = True  # RFC 9406 4.3: HyStart++ is for as long as ssthresh is not known
         self._before: tuple[int, int, HyStart | None] | None = None  # what the latest loss has changed
+        self._used = 0  # the most that was in flight since the latest loss
         self.set_mss(mss)
         self.cwnd = INITIAL_SEGMENTS * mss
 
@@ -71,6 +72,8 @@ class Window(ABC):
         self._mss = mss
 
     def on_ack(self, acked: int, in_flight: int, now: float, srtt: float, rtt: float) -> None:
+        if in_flight > self._used:
+            self._used = in_flight
         if in_flight * 2 < self.cwnd:
             return  # RFC 7661: what is not used proves nothing
         if self.cwnd < self.ssthresh:
@@ -83,14 +86,11 @@ class Window(ABC):
                 self._leave_slow_start(self._limit)
 
     def on_loss(self, in_flight: int) -> None:
-        self._before = self.cwnd, self.ssthresh, self._hystart
-        # More than the window can be outstanding when the oldest hole has been open for long; in flight it never was.
-        self._leave_slow_start(self._decrease(min(in_flight, self.cwnd)))
+        self._shrink(in_flight)
         self.cwnd = self.ssthresh
 
     def on_timeout(self, in_flight: int) -> None:
-        self._before = self.cwnd, self.ssthresh, self._hystart
-        self._leave_slow_start(self._decrease(min(in_flight, self.cwnd)))
+        self._shrink(in_flight)
         self.cwnd = LOSS_SEGMENTS * self._mss
 
     def undo(self) -> None:
@@ -105,7 +105,19 @@ class Window(ABC):
 
     def on_idle(self) -> None:
         self.cwnd = min(self.cwnd, INITIAL_SEGMENTS * self._mss)  # RFC 5681 4.1
+        self._used = 0
         self._hystart = None  # what it had measured is old
+
+    def _shrink(self, in_flight: int) -> None:
+        """RFC 5681 (4), of the window as far as it was used.
+
+        What is outstanding now may be little, because the ACK that tells of the loss acknowledges much, and may be too
+        much, because the oldest hole has been open for long.
+        """
+        self._before = self.cwnd, self.ssthresh, self._hystart
+        used = min(max(in_flight, self._used), self.cwnd)
+        self._used = 0
+        self._leave_slow_start(self._decrease(used))
 
     def _slow_start(self, acked: int, in_flight: int, rtt: float) -> int:
         """RFC 5681 3.1, RFC 9406 4.2.  What is left of `acked` when slow start ends within it."""

@@ -74,7 +74,7 @@ def progress(
         recovery.probe_end = 0
         # RFC 8985 7.4.2: if it was the probe that arrived, something had been lost
         if recovery.probe_at and now - recovery.probe_at >= max(tcb.rtt.least, echo_age - _TICK):
-            tcb.congestion.on_loss(tcb.congestion.cwnd)
+            tcb.congestion.on_loss(nxt - una)
     if recovery.head_resent_at:  # RFC 3522 3.2: only what was sent just once more can tell
         since, recovery.head_resent_at = now - recovery.head_resent_at, 0.0
         if echo_age > since + _TICK:

@@ -46,8 +46,7 @@ def _retransmission_timeout(tcb: ControlBlock, now: float) -> None:
         tcb.die(TimeoutError("the other end does not answer"), now)
         return
     if rtt.backoff == 0 and sender.nxt > sender.una and tcb.state not in OPENING:
-        # What is outstanding counts what was sacked long ago too; the window never let more be in flight than itself
-        tcb.congestion.on_timeout(min(sender.nxt - sender.una, tcb.congestion.cwnd))
+        tcb.congestion.on_timeout(sender.nxt - sender.una)
     _resend(tcb, now)
     rtt.back_off()  # RFC 6298 5.5
     tcb.retransmit_at = now + rtt.timeout()

@@ -1,7 +1,7 @@
 """How a server in usernet's tunnel does while it is flooded (tests/interop/hostile.py).  Needs root.
 
-Each flood comes twice.  First good clients, the far kernel's, connect, ask and are answered, one after the other; then
-one of them uploads again and again.  The flood takes processor time too, and so does the far peer that carries it: in
+Each flood comes twice.  First good clients, the far kernel's, connect, ask and are answered, one after the other; when
+all floods are through, one of them uploads again and again.  The flood takes processor time too, and so does the far peer that carries it: in
 the last row initiations go to a port where nobody listens, so compare with that the row above it.
 
     python -m tests.bench.floods [--rate 10000] [--rounds 1] [--only NAME]
@@ -82,7 +82,6 @@ class Bench:
             self.upload()
         for _ in range(MAX_TIME_WAIT):  # good clients leave these behind
             self.visit()
-        self.size = self.resident()
 
     def floods(self) -> dict[str, list[str]]:
         device, key = self.lab.device, self.lab.near_public
@@ -102,31 +101,35 @@ class Bench:
         status = Path(f"/proc/{self.server.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) << 10
 
-    def measure(self, flood: list[str], row: Row) -> None:
-        for work in (lambda: row.waits.append(self.visit()), lambda: row.rates.append(self.upload())):
-            began = time.monotonic()
-            sent, growth = self.during(flood, work)
+    def measure(self, floods: dict[str, list[str]], rows: dict[str, Row]) -> None:
+        """One round.  Growth adds up from flood to flood."""
+        size = self.resident()
+        for name, flood in floods.items():
+            row = rows[name]
+            sent, seconds, most = self.during(flood, lambda row=row: row.waits.append(self.visit()))  # type: ignore[misc]
             row.sent.append(sent)
-            row.seconds.append(time.monotonic() - began)
-            row.growth.append(growth)
+            row.seconds.append(seconds)
+            row.growth.append(most - size)
+        for name, flood in floods.items():  # after all that, for their buffers are large
+            self.during(flood, lambda row=rows[name]: row.rates.append(self.upload()))  # type: ignore[misc]
 
-    def during(self, flood: list[str], work: Callable[[], None]) -> tuple[int, int]:
-        """Work while the flood lasts, or for three seconds; packets of the flood, and by how much the server grew."""
-        most = 0
+    def during(self, flood: list[str], work: Callable[[], None]) -> tuple[int, float, int]:
+        """Work while the flood lasts, or three seconds; the flood's packets, its seconds, and the server's greatest size."""
+        most, began = 0, time.monotonic()
         if not flood:
-            end = time.monotonic() + 3
-            while time.monotonic() < end:
+            while time.monotonic() < began + 3:
                 work()
-            return 0, max(0, self.resident() - self.size)
+                most = max(most, self.resident())
+            return 0, 3.0, most
         command = self.lab.far_command(sys.executable, str(INTEROP / "hostile.py"), *flood)
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, **self.environment}
         ) as attacker:
             while attacker.poll() is None:
                 work()
-                most = max(most, self.resident() - self.size)
+                most = max(most, self.resident())
             assert attacker.stdout is not None
-            return int(attacker.stdout.read()), most
+            return int(attacker.stdout.read()), time.monotonic() - began, most
 
     def visit(self) -> float:
         """Seconds until a new connection has had its answer."""
@@ -164,9 +167,8 @@ def main() -> None:
         bench = Bench(lab, options.rate)
         floods = {name: flood for name, flood in bench.floods().items() if options.only in name}
         rows = {name: Row() for name in floods}
-        for _ in range(options.rounds):  # in turn, for a machine is not equally busy all the time
-            for name, flood in floods.items():
-                bench.measure(flood, rows[name])
+        for _ in range(options.rounds):
+            bench.measure(floods, rows)
     for name, row in rows.items():
         print(f"{name:28}{row}", flush=True)
     failed = any(max(row.growth) > MAX_GROWTH or row.p99() > MAX_P99 for row in rows.values())

@@ -1,8 +1,8 @@
 """How a server in usernet's tunnel does while it is flooded (tests/interop/hostile.py).  Needs root.
 
 Each flood comes twice.  First good clients, the far kernel's, connect, ask and are answered, one after the other; when
-all floods are through, one of them uploads again and again.  The flood takes processor time too, and so does the far peer that carries it: in
-the last row initiations go to a port where nobody listens, so compare with that the row above it.
+all floods are through, one of them uploads again and again.  The flood takes processor time too, and so does the far
+peer that carries it: in the last row initiations go where nobody listens, so compare with that the row above it.
 
     python -m tests.bench.floods [--rate 10000] [--rounds 1] [--only NAME]
 
@@ -102,10 +102,9 @@ class Bench:
         return int(status.split("VmRSS:")[1].split()[0]) << 10
 
     def measure(self, floods: dict[str, list[str]], rows: dict[str, Row]) -> None:
-        """One round.  Growth adds up from flood to flood."""
-        size = self.resident()
+        """One round."""
         for name, flood in floods.items():
-            row = rows[name]
+            row, size = rows[name], self.resident()
             sent, seconds, most = self.during(flood, lambda row=row: row.waits.append(self.visit()))  # type: ignore[misc]
             row.sent.append(sent)
             row.seconds.append(seconds)
@@ -114,7 +113,7 @@ class Bench:
             self.during(flood, lambda row=rows[name]: row.rates.append(self.upload()))  # type: ignore[misc]
 
     def during(self, flood: list[str], work: Callable[[], None]) -> tuple[int, float, int]:
-        """Work while the flood lasts, or three seconds; the flood's packets, its seconds, and the server's greatest size."""
+        """Work during the flood, or three seconds; the flood's packets, its seconds, and the server's greatest size."""
         most, began = 0, time.monotonic()
         if not flood:
             while time.monotonic() < began + 3:

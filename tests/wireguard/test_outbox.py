@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from usernet.burst.packets import SuperPacket
+from usernet.burst.packets import MAX_RUN_SEGMENTS, SuperPacket
 from usernet.burst.reference import ReferenceKernel
 from usernet.wireguard.handshake import Keypair
 from usernet.wireguard.outbox import ARENA_BYTES, KEEPALIVE, MAX_MESSAGES, Outbox
@@ -76,6 +76,25 @@ def test_reserved_bytes_are_in_every_datagram() -> None:
             assert bytes(burst.buf[at + 1 : at + 4]) == b"abc"
 
 
+def test_messages_alike_leave_in_one_call() -> None:
+    """What a flood of initiations is answered with, and in its place among the rest."""
+    box, session = outbox()
+    for number in range(MAX_RUN_SEGMENTS + 2):
+        box.put(bytes([number]) * 64, TO)
+    box.put(bytes([1]) * 92, TO)
+    box.put(bytes([2]) * 92, TO, local=b"here")
+    box.put(bytes([3]) * 92, ("192.0.2.3", 51820), local=b"here")
+    box.seal_apart(session, [KEEPALIVE], TO, NO_RESERVED)
+    box.put(bytes([4]) * 92, ("192.0.2.3", 51820), local=b"here")
+    bursts = box.take()
+    assert [len(burst.buf) // burst.segment_size for burst in bursts] == [MAX_RUN_SEGMENTS, 2, 1, 1, 1, 1, 1]
+    assert [burst.segment_size for burst in bursts] == [64, 64, 92, 92, 92, 32, 92]
+    assert b"".join(bytes(burst.buf[::64]) for burst in bursts[:2]) == bytes(range(MAX_RUN_SEGMENTS + 2))
+    assert [burst.buf[0] for burst in bursts[2:]] == [1, 2, 3, 4, 4]
+    assert [burst.local for burst in bursts[2:5]] == [b"", b"here", b"here"]
+    assert box.take() == []
+
+
 def test_the_ecn_field_is_copied_to_the_outside() -> None:
     box, session = outbox()
     marked = SuperPacket(b"\x45\xba" + bytes(1398))
@@ -90,7 +109,7 @@ def test_messages_are_bounded_until_taken() -> None:
     box, _ = outbox()
     assert all(box.put(bytes(148), TO) for _ in range(MAX_MESSAGES))
     assert not box.put(bytes(148), TO)
-    assert len(box.take()) == MAX_MESSAGES
+    assert sum(len(burst.buf) for burst in box.take()) == 148 * MAX_MESSAGES
     assert box.put(bytes(148), TO)
     assert box.take()[0].tos == 0x88
 

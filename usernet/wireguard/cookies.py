@@ -44,7 +44,7 @@ class CookieChecker:
         return compare_digest(mac1, message[-2 * MAC_BYTES : -MAC_BYTES])
 
     def check_mac2(self, message: Buffer, source: Address, now: float) -> bool:
-        if not self._secret or now >= self._secret_expires:
+        if not self._secret or now >= self._secret_expires or message[-MAC_BYTES:] == _NO_MAC2:
             return False
         mac2 = mac_of(self._cookie_for(source), message[:-MAC_BYTES])
         return compare_digest(mac2, message[-MAC_BYTES:])

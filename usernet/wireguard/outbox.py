@@ -11,7 +11,7 @@ from typing import Final
 
 from usernet.burst import sealed_size
 from usernet.burst.ecn import by_ecn
-from usernet.burst.packets import Address, Kernel, SendBurst, SuperPacket
+from usernet.burst.packets import MAX_RUN_SEGMENTS, Address, Kernel, SendBurst, SuperPacket
 from usernet.wireguard.constants import HANDSHAKE_TOS
 from usernet.wireguard.peer import NO_RESERVED
 from usernet.wireguard.session import Session
@@ -25,7 +25,7 @@ KEEPALIVE: Final = SuperPacket(b"")
 class Outbox:
     """Seals, and keeps what was sealed until it is taken."""
 
-    __slots__ = ("_arena", "_at", "_kernel", "_messages", "_mtu", "_ready", "_taken")
+    __slots__ = ("_alike", "_arena", "_at", "_kernel", "_messages", "_mtu", "_ready", "_run", "_taken")
 
     def __init__(self, kernel: Kernel, mtu: int) -> None:
         self._kernel = kernel
@@ -35,6 +35,8 @@ class Outbox:
         self._taken = False  # whether all that lies in the arena was handed out
         self._ready: list[SendBurst] = []
         self._messages = 0
+        self._run: list[bytes] = []  # the newest messages, which can leave in one call; behind what is ready
+        self._alike: tuple[Address, int, bytes] | None = None  # where to, how long and where from they all are
 
     def begin(self) -> None:
         """A new `seal`: whatever was handed out before is no longer valid."""
@@ -71,6 +73,7 @@ class Outbox:
         out: bytearray,
         at: int,
     ) -> int:
+        self._end_run()
         view = memoryview(out)
         for ecn, group in by_ecn(packets):
             for start, end, size in self._kernel.seal_burst(session.send_key, group, self._mtu, out, at):
@@ -88,11 +91,22 @@ class Outbox:
         self._messages += 1
         if reserved != NO_RESERVED:
             message = message[:1] + reserved + message[4:]
-        self._ready.append(SendBurst(address, memoryview(message), len(message), HANDSHAKE_TOS, local))
+        alike = address, len(message), local
+        if alike != self._alike or len(self._run) == MAX_RUN_SEGMENTS:
+            self._end_run()
+            self._alike = alike
+        self._run.append(message)
         return True
+
+    def _end_run(self) -> None:
+        if self._alike is not None and self._run:
+            address, size, local = self._alike
+            self._ready.append(SendBurst(address, memoryview(b"".join(self._run)), size, HANDSHAKE_TOS, local))
+            self._run = []
 
     def take(self) -> list[SendBurst]:
         """All that waits, in the order it came about."""
+        self._end_run()
         ready, self._ready = self._ready, []
         self._messages = 0
         self._taken = True

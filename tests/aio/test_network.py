@@ -341,10 +341,10 @@ async def test_happy_eyeballs_through_the_tunnel(monkeypatch: pytest.MonkeyPatch
         assert transport.get_extra_info("peername")[0] == RIGHT, "refused there, so tried here at once"
         light = await pair.right.create_server(Silent, RIGHT, 0)
         # As if a router on the way dropped all IPv6: neither an answer nor a refusal.
-        refuse = pair.right._host._connections._refuse
+        refuse = pair.right._host._connections.refuse
         monkeypatch.setattr(
             type(pair.right._host._connections),
-            "_refuse",
+            "refuse",
             lambda self, source, *rest: None if len(source) == 16 else refuse(source, *rest),
         )
         started = asyncio.get_running_loop().time()

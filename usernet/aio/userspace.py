@@ -13,11 +13,12 @@ from typing import Final, Protocol, assert_never
 
 from usernet.aio.runtime import boottime
 from usernet.burst.packets import PacketBurst, SuperPacket
-from usernet.stack.events import Accepted, EchoFailed, EchoReply, Stalled
+from usernet.stack.events import Abandoned, Accepted, Asked, EchoFailed, EchoReply, Stalled
 from usernet.stack.host import Host
-from usernet.stack.listener import Listener
+from usernet.stack.listener import Forwarder, Listener
 from usernet.stack.udp import UdpSocket
 from usernet.tcp.connection import Connection
+from usernet.tcp.settings import Flow
 from usernet.tcp.state import State
 
 Endpoint = Connection | UdpSocket
@@ -42,6 +43,14 @@ class Acceptor(Protocol):
     def on_accepted(self, connection: Connection) -> None: ...
 
 
+class Answerer(Acceptor, Protocol):
+    """Who dials for a forwarder's clients, and so hears of them before they are accepted."""
+
+    def on_asked(self, flow: Flow) -> None: ...
+
+    def on_abandoned(self, flow: Flow) -> None: ...
+
+
 class UserspaceLink:
     """`host` behind the PacketLink interface; `on_stalled` hears of destinations that have stopped answering."""
 
@@ -51,6 +60,7 @@ class UserspaceLink:
         self._on_stalled = on_stalled
         self._owners: dict[Endpoint, Owner] = {}
         self._acceptors: dict[Listener, Acceptor] = {}
+        self._answerers: dict[Forwarder, Answerer] = {}
         self._echoes: dict[tuple[bytes, int, int], asyncio.Future[None]] = {}
         self._changed: dict[Connection, None] = {}
         self._wake: Callable[[], None] = _nobody
@@ -139,7 +149,13 @@ class UserspaceLink:
     def accept_from(self, listener: Listener, acceptor: Acceptor) -> None:
         self._acceptors[listener] = acceptor
 
+    def answer_from(self, forwarder: Forwarder, answerer: Answerer) -> None:
+        self._answerers[forwarder] = answerer
+        self.accept_from(forwarder, answerer)
+
     def stop_accepting(self, listener: Listener) -> None:
+        if isinstance(listener, Forwarder):
+            self._answerers.pop(listener, None)
         if self._acceptors.pop(listener, None) is not None:
             listener.close()
             self._wake()
@@ -170,6 +186,8 @@ class UserspaceLink:
                 self._on_accepted(event)
             elif isinstance(event, EchoReply | EchoFailed):
                 self._on_echo(event)
+            elif isinstance(event, Asked | Abandoned):
+                self._on_client(event)
             elif isinstance(event, Stalled):
                 self._on_stalled(event.remote)
             else:
@@ -187,6 +205,18 @@ class UserspaceLink:
             acceptor.on_accepted(event.connection)
         except Exception as error:  # noqa: BLE001 - as above
             self._report(error, acceptor)
+
+    def _on_client(self, event: Asked | Abandoned) -> None:
+        answerer = self._answerers.get(event.forwarder)
+        if answerer is None:  # as above
+            return
+        try:
+            if isinstance(event, Asked):
+                answerer.on_asked(event.flow)
+            else:
+                answerer.on_abandoned(event.flow)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._report(error, answerer)
 
     def _on_echo(self, event: EchoReply | EchoFailed) -> None:
         future = self._echoes.get((event.remote, event.ident, event.sequence))

@@ -18,7 +18,8 @@ from usernet.stack.attached import Attached, AttachedLocally
 from usernet.stack.cookies import COOKIE_SECONDS, SynCookies
 from usernet.stack.events import Accepted, HostEvent, Stalled
 from usernet.stack.flows import choose_source, flow_key
-from usernet.stack.listener import Listener
+from usernet.stack.forward import Forwards
+from usernet.stack.listener import Forwarder, Listener
 from usernet.stack.outbox import Outbox
 from usernet.stack.ports import FlowSecrets, pick_port
 from usernet.stack.stall import PROBE_INTERVAL, StallProbe
@@ -42,8 +43,8 @@ class Connections:
     """`mark` puts a connection on the host's ready list; `emit` adds to its events."""
 
     __slots__ = (
-        "_addresses", "_attached", "_drops", "_emit", "_listeners", "_mark", "_mtu", "_outbox", "_random",
-        "_secrets", "_settings", "_stall", "_time_wait", "_wheel", "by_flow", "cookies",
+        "_attached", "_drops", "_emit", "_listeners", "_mark", "_mtu", "_outbox", "_random", "_secrets",
+        "_stall", "_time_wait", "_wheel", "addresses", "by_flow", "cookies", "forwards", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -58,9 +59,9 @@ class Connections:
         mark: Callable[[Connection], None],
         emit: Callable[[HostEvent], None],
     ) -> None:
-        self._addresses = addresses
+        self.addresses = addresses
         self._mtu = mtu
-        self._settings = settings
+        self.settings = settings
         self._random = random
         self._secrets = FlowSecrets(random)
         self._outbox = outbox
@@ -73,6 +74,7 @@ class Connections:
         self._time_wait: dict[Attached, None] = {}  # oldest first
         self._stall: StallProbe[Attached] = StallProbe(lambda attached: attached.connection.stalled)
         self.by_flow: dict[bytes, Attached] = {}
+        self.forwards = Forwards(self, wheel, drops, emit)
         self.cookies = SynCookies(self._secrets, settings, mtu)
 
     # Opening
@@ -81,7 +83,7 @@ class Connections:
         """Raises NetworkUnreachable; OSError with EADDRINUSE or EADDRNOTAVAIL when ports have run out."""
         if is_multicast(remote):
             raise NetworkUnreachable(f"{format_address(remote)} is not the address of one host")
-        local = choose_source(self._addresses, remote)
+        local = choose_source(self.addresses, remote)
 
         def is_free(port: int) -> bool:
             if (None, port) in self._listeners or (local, port) in self._listeners:
@@ -100,7 +102,7 @@ class Connections:
         key = flow_key(remote, local, remote_port, local_port)
         connection = Connection.connect(
             flow,
-            self._settings,
+            self.settings,
             mtu=self._mtu,
             isn=self._secrets.initial_sequence(key, now),
             timestamp_offset=self._secrets.timestamp_offset(key),
@@ -112,12 +114,14 @@ class Connections:
 
     def listen(self, port: int, address: bytes | None, backlog: int) -> Listener:
         """Raises OSError: EADDRINUSE, EADDRNOTAVAIL."""
-        if address is not None and address not in self._addresses:
+        if address is not None and address not in self.addresses:
             raise OSError(errno.EADDRNOTAVAIL, f"{format_address(address)} is not an address of this tunnel")
-        locals_ = (None, *self._addresses) if address is None else (None, address)
+        locals_ = (None, *self.addresses) if address is None else (None, address)
 
         def is_free(candidate: int) -> bool:
-            return not any((local, candidate) in self._listeners for local in locals_)
+            return not any(
+                (local, candidate) in self._listeners or self.forwards.is_taken(local, candidate) for local in locals_
+            )
 
         chosen = port or pick_port(self._random, is_free)
         if chosen is None or not is_free(chosen):
@@ -126,13 +130,18 @@ class Connections:
         self._listeners[address, chosen] = listener
         return listener
 
+    def is_listening(self, address: bytes, port: int) -> bool:
+        """Whether this address of ours listens there."""
+        everywhere = address in self.addresses and (None, port) in self._listeners
+        return everywhere or (address, port) in self._listeners
+
     def _close_listener(self, listener: Listener) -> None:
         del self._listeners[listener.address, listener.port]
         for key in list(listener.half_open):
-            self._remove(self.by_flow[key])
+            self.remove(self.by_flow[key])
 
     def _attach(self, connection: Connection, key: bytes, listener: Listener | None, now: float) -> Attached:
-        if connection.flow.remote in self._addresses:
+        if connection.flow.remote in self.addresses:
             local = AttachedLocally(connection, key, listener)
             local.outbox = self._outbox
             attached: Attached = local
@@ -143,7 +152,7 @@ class Connections:
         self.settle(attached, now)
         return attached
 
-    def _remove(self, attached: Attached) -> None:
+    def remove(self, attached: Attached) -> None:
         del self.by_flow[attached.key]
         del self._attached[attached.connection]
         self._wheel.cancel(attached)
@@ -161,7 +170,7 @@ class Connections:
         connection = attached.connection
         if segment.flags & SYN and connection.may_be_replaced_by(segment):
             # RFC 9293 3.6.1, RFC 6191: a SYN that cannot be an old one ends TIME-WAIT early
-            self._remove(attached)
+            self.remove(attached)
             self.receive_unmatched(connection.flow.remote, connection.flow.local, segment, now)
             return
         if (
@@ -176,11 +185,14 @@ class Connections:
     def receive_unmatched(self, source: bytes, destination: bytes, segment: TcpSegment, now: float) -> None:
         """A segment of a flow that has no connection: LISTEN or CLOSED of RFC 9293 3.10.7."""
         flags = segment.flags
-        if flags & RST:  # never an answer to a reset
-            self._drops.count("tcp-reset-no-connection")
-            return
         port = segment.destination_port
+        if flags & RST:  # never an answer to a reset
+            if not self.forwards.hang_up(flow_key(source, destination, segment.source_port, port), segment):
+                self._drops.count("tcp-reset-no-connection")
+            return
         listener = self._listeners.get((destination, port)) or self._listeners.get((None, port))
+        if listener is None or destination not in self.addresses:
+            listener = self.forwards.takers.find(destination, port)
         if listener is not None:
             flow = Flow(destination, port, source, segment.source_port)
             if flags & (SYN | ACK | FIN) == SYN:
@@ -188,11 +200,11 @@ class Connections:
                 return
             if self._redeem(listener, flow, segment, now):
                 return
-        self._refuse(source, destination, segment)
-
-    def _refuse(self, source: bytes, destination: bytes, segment: TcpSegment) -> None:
-        """RFC 9293 3.10.7.1: the reset that fits the segment."""
         self._drops.count("tcp-no-connection")
+        self.refuse(source, destination, segment)
+
+    def refuse(self, source: bytes, destination: bytes, segment: TcpSegment) -> None:
+        """RFC 9293 3.10.7.1: the reset that fits the segment."""
         flags = segment.flags
         if flags & ACK:
             seq, ack, answer = segment.ack, 0, RST
@@ -204,17 +216,26 @@ class Connections:
 
     def _open_passively(self, listener: Listener, flow: Flow, syn: TcpSegment, now: float) -> None:
         key = flow_key(flow.remote, flow.local, flow.remote_port, flow.local_port)
+        if isinstance(listener, Forwarder):
+            self.forwards.ask(listener, flow, key, syn, now)
+            return
         stale = listener.stale(now)
         if stale is not None:
             self._drops.count("tcp-backlog-evicted")
-            self._remove(self.by_flow[stale])
+            self.remove(self.by_flow[stale])
         if listener.is_full:
             listener.cookies_until = now + COOKIE_SECONDS
             self._outbox.reply(self.cookies.answer(flow, key, syn, now), flow.remote)
             return
+        self.accept(listener, flow, key, syn, self.settings, now)
+
+    def accept(
+        self, listener: Listener, flow: Flow, key: bytes, syn: TcpSegment, settings: TcpSettings, now: float
+    ) -> None:
+        """A half-open connection: its SYN-ACK is the next thing that leaves."""
         connection = Connection.accept(
             flow,
-            self._settings,
+            settings,
             syn,
             mtu=self._mtu,
             isn=self._secrets.initial_sequence(key, now),
@@ -235,7 +256,7 @@ class Connections:
             return False
         connection = Connection.accept_answered(
             flow,
-            self._settings,
+            self.settings,
             syn,
             mtu=self._mtu,
             isn=(ack.ack - 1) & MASK,
@@ -244,7 +265,7 @@ class Connections:
             drops=self._drops,
         )
         if key in self.by_flow:
-            self._remove(self.by_flow[key])
+            self.remove(self.by_flow[key])
         listener.half_open[key] = now  # not for long
         self.step(self._attach(connection, key, listener, now), ack, now, 1, ce=False)
         return True
@@ -277,21 +298,23 @@ class Connections:
             if not attached.is_queued:
                 self._outbox.want(attached)
         elif connection.state is CLOSED:
-            self._remove(attached)
+            self.remove(attached)
             return
         elif connection.state is TIME_WAIT:
             self._time_wait[attached] = None
             if len(self._time_wait) > MAX_TIME_WAIT:
-                self._remove(next(iter(self._time_wait)))
+                self.remove(next(iter(self._time_wait)))
         at = connection.next_timeout()
         if at is not None and at < attached.deadline:  # a timer that fires too early looks again
             self._wheel.schedule(attached, at)
 
     def _leave_backlog(self, attached: Attached, listener: Listener) -> None:
-        """The handshake is over; when it failed nobody is told, for nobody knew."""
+        """The handshake is over; when it failed a forwarder's owner is told, and nobody else knew."""
         del listener.half_open[attached.key]
         attached.listener = None
         connection = attached.connection
+        if isinstance(listener, Forwarder):
+            self.forwards.handshake_over(attached.key, failed=connection.state is CLOSED)
         connection.readiness |= LISTED  # it is listed when its owner-to-be hears of it
         if connection.state is not CLOSED:
             self._emit(Accepted(listener, connection))

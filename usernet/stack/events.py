@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from usernet.stack.listener import Listener
+from usernet.stack.listener import Forwarder, Listener
 from usernet.tcp.connection import Connection
+from usernet.tcp.settings import Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,22 @@ class Accepted:
 
     listener: Listener
     connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A client wants to connect and waits: dial, then `admit` or `refuse` the flow."""
+
+    forwarder: Forwarder
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A client that had asked is gone without a connection, admitted or not: what was dialled for it is of no use."""
+
+    forwarder: Forwarder
+    flow: Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,4 +60,4 @@ class Stalled:
     remote: bytes
 
 
-HostEvent = Accepted | EchoReply | EchoFailed | Stalled
+HostEvent = Accepted | Asked | Abandoned | EchoReply | EchoFailed | Stalled

@@ -22,6 +22,7 @@ from usernet.stack.attached import Attached
 from usernet.stack.connections import Connections
 from usernet.stack.events import Accepted, EchoFailed, EchoReply, HostEvent, Stalled
 from usernet.stack.flows import choose_source, flow_key, why_not_ours
+from usernet.stack.forward import Asking
 from usernet.stack.icmp import IcmpSender, error_of
 from usernet.stack.listener import Listener
 from usernet.stack.outbox import Outbox
@@ -71,6 +72,7 @@ class Host:
             self._mark_connection,
             self._emit,
         )
+        self.forwards = self._connections.forwards  # inbound connections for others: open, admit, refuse
         self._udp = UdpSockets(self.addresses, mtu, random, self._outbox, self._drops, self._mark_socket)
         self._icmp = IcmpSender(self._outbox, self._drops, mtu, random)
         self._reassembly_v4 = Reassembler(CAPACITY_V4, TIMEOUT_V4, self._drops)
@@ -135,7 +137,7 @@ class Host:
             if destination in self._own:
                 self._icmp.parameter_problem(bytes(buf[start:end]), bytes(buf[start + 8 : start + 24]), problem, now)
             raise
-        if packet.destination not in self._own:
+        if not self._is_for_us(packet.destination):
             raise WireError(why_not_ours(packet.destination))
         if not names_one_host(packet.source):
             raise WireError("bad-source")
@@ -149,6 +151,9 @@ class Host:
             self._receive_fragment(packet, buf, start, now, looped)
         else:
             self._dispatch(packet, buf, start, segments, flags, now)
+
+    def _is_for_us(self, address: bytes) -> bool:
+        return address in self._own or self.forwards.takers.covers(address)
 
     def _receive_fragment(self, packet: IpPacket, buf: memoryview, start: int, now: float, looped: bool) -> None:
         reassembler = self._reassembly_v4 if len(packet.source) == 4 else self._reassembly_v6
@@ -199,13 +204,15 @@ class Host:
 
     def _receive_icmp(self, source: bytes, destination: bytes, message: Echo | IcmpError, now: float) -> None:
         if isinstance(message, Echo):
+            if destination not in self._own:
+                raise WireError("not-for-us")  # whoever is behind us answers no pings through us
             if message.is_reply:
                 self._emit(EchoReply(source, message.ident, message.sequence, message.payload))
             else:
                 self._icmp.answer_echo(source, destination, message)
             return
         kind, mtu, quoted = message
-        if quoted.source not in self._own or len(quoted.source) != len(source):
+        if not self._is_for_us(quoted.source) or len(quoted.source) != len(source):
             raise WireError("icmp-not-ours")
         error = error_of(kind, quoted.destination)
         if quoted.protocol == TCP:
@@ -258,6 +265,8 @@ class Host:
                     stalled[event] = None
             elif isinstance(timer, Reassembler):
                 self._expire_fragments(timer, now)
+            elif isinstance(timer, Asking):
+                self.forwards.expire(timer)
             elif isinstance(timer, StallProbe):
                 self._connections.probe(self._rows_in, now)
         self._events += stalled
@@ -326,6 +335,7 @@ class Host:
             drops=dict(self._drops),
             connections=self._connections.count_by_state(),
             half_open=self._connections.count_half_open(),
+            pending_forwards=len(self.forwards),
             syn_cookies_sent=self._connections.cookies.sent,
             syn_cookies_redeemed=self._connections.cookies.redeemed,
             udp_sockets=len(self._udp),

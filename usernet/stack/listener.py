@@ -47,3 +47,9 @@ class Listener:
     @property
     def is_closed(self) -> bool:
         return self._on_close is None
+
+
+class Forwarder(Listener):
+    """A listener that keeps each client waiting until its owner has dialled (forward.py).  Port 0 is every port."""
+
+    __slots__ = ()

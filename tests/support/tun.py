@@ -10,6 +10,7 @@ the kernel's side does, blocking sockets and all, is given to `submit`.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import fcntl
 import heapq
 import os
@@ -20,7 +21,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from tests.support.lab import run, socket_in, wait_for
 from tests.support.stack import Station, burst_of, cut
@@ -32,6 +33,7 @@ from usernet.wire.ip import pack_address
 OURS, THEIRS = "198.51.100.2", "203.0.113.2"
 OURS6, THEIRS6 = "2001:db8:a::2", "2001:db8:b::2"
 MTU = 1420
+_OUR_HOST = -1  # where packets are under way to; else a TUN
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 
 T = TypeVar("T")
@@ -67,14 +69,15 @@ class Beside:
         self.packets_out = self.packets_in = 0
         self.station = Reader()
         self._random = random.Random(7)
-        self._flight: list[tuple[float, int, bool, bytes]] = []
+        self._flight: list[tuple[float, int, int, bytes]] = []  # when, how many before, to whom
         self._count = 0
         self._pool = concurrent.futures.ThreadPoolExecutor(8)
-        self._fd = -1
+        self._fd = -1  # the TUN that our host drives
+        self._fds: list[int] = []  # and others that are waited for
         self._sockets: list[socket.socket] = []
         self._sysctls: dict[str, str] = {}  # as they were before a test changed them
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> Self:
         try:
             self._network()
         except BaseException:
@@ -86,8 +89,8 @@ class Beside:
     def __exit__(self, *_: object) -> None:
         self.close_sockets()
         self._pool.shutdown(cancel_futures=True)
-        if self._fd >= 0:
-            os.close(self._fd)
+        for fd in self._fds:
+            os.close(fd)
         for name in (self.router, self.kernel):
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
@@ -95,9 +98,7 @@ class Beside:
         for name in (self.router, self.kernel):
             run("ip", "netns", "add", name)
             run("ip", "-n", name, "link", "set", "lo", "up")
-        with socket_in(self.router):
-            self._fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-            fcntl.ioctl(self._fd, TUNSETIFF, struct.pack("16sH22x", b"t0", IFF_TUN | IFF_NO_PI))
+        self._fd = self.open_tun(self.router)
         run("ip", "link", "add", "v0", "netns", self.router, "type", "veth", "peer", "name", "v0", "netns", self.kernel)
         for name, address, address6 in (
             (self.router, "203.0.113.1/24", "2001:db8:b::1/64"),
@@ -117,6 +118,14 @@ class Beside:
             run("ip", "-n", self.kernel, "route", "add", "default", "via", gateway, "congctl", "cubic")
         for name in (self.router, self.kernel):
             wait_for(lambda name=name: " UP " in run("ip", "-n", name, "-br", "link", "show", "v0"), "the link")  # type: ignore[misc]
+
+    def open_tun(self, namespace: str) -> int:
+        """A TUN called t0, closed when we are."""
+        with socket_in(namespace):
+            fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+            self._fds.append(fd)
+            fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", b"t0", IFF_TUN | IFF_NO_PI))
+        return fd
 
     def close_sockets(self) -> None:
         for sock in self._sockets:
@@ -199,7 +208,7 @@ class Beside:
         end = clock() + seconds
         while True:
             now = clock()
-            self._read_tun(now)
+            self._receive(read_some(self._fd), now)
             self._arrive(now)
             host = self.station.host
             due = host.next_timeout()
@@ -216,50 +225,53 @@ class Beside:
             times = [at for at in (host.next_timeout(), self._flight[0][0] if self._flight else None) if at is not None]
             # Threads of the kernel's side may fulfil the condition unseen, so look again soon.
             wait = min([at - now for at in times] + [0.01])
-            select.select([self._fd], [], [], max(0.0, wait))
+            select.select(self._fds, [], [], max(0.0, wait))
 
     def linger(self, seconds: float) -> None:
         """Go on for a while, to see that nothing more happens."""
         end = clock() + seconds
         self.run(lambda: clock() >= end, "time to pass", seconds + 5)
 
-    def _read_tun(self, now: float) -> None:
-        packets: list[bytes | SuperPacket] = []
-        try:
-            while len(packets) < 64:
-                packets.append(os.read(self._fd, 65536))
-        except BlockingIOError:
-            pass
+    def _receive(self, packets: list[bytes], now: float) -> None:
+        """What the router has for us."""
         self.packets_in += len(packets)
-        if not (self.delay or self.late):
-            if packets:
-                self.station.host.receive_packets(burst_of(packets), now)
-            return
-        for packet in packets:
-            assert isinstance(packet, bytes)
-            self._fly(packet, now, inbound=True)
+        if self.delay or self.late:
+            for packet in packets:
+                self.fly(packet, now, _OUR_HOST)
+        elif packets:
+            self.station.host.receive_packets(burst_of([*packets]), now)
 
     def _send(self, packets: list[SuperPacket], now: float) -> None:
         for packet in packets:
             for data in cut(packet):
                 self.packets_out += 1
                 if self.delay or self.late:
-                    self._fly(data, now, inbound=False)
+                    self.fly(data, now, self._fd)
                 else:
                     os.write(self._fd, data)
 
-    def _fly(self, data: bytes, now: float, *, inbound: bool) -> None:
+    def fly(self, data: bytes, now: float, to: int) -> None:
+        """Put a packet on its way to a TUN, or to our host."""
         late = self.late_by if self._random.random() < self.late else 0.0
         self._count += 1
-        heapq.heappush(self._flight, (now + self.delay + late, self._count, inbound, data))
+        heapq.heappush(self._flight, (now + self.delay + late, self._count, to, data))
 
     def _arrive(self, now: float) -> None:
         arrived: list[bytes | SuperPacket] = []
         while self._flight and self._flight[0][0] <= now:
-            _, _, inbound, data = heapq.heappop(self._flight)
-            if inbound:
+            _, _, to, data = heapq.heappop(self._flight)
+            if to == _OUR_HOST:
                 arrived.append(data)
             else:
-                os.write(self._fd, data)
+                os.write(to, data)
         if arrived:
             self.station.host.receive_packets(burst_of(arrived), now)
+
+
+def read_some(fd: int) -> list[bytes]:
+    """Packets that wait in a TUN."""
+    packets: list[bytes] = []
+    with contextlib.suppress(BlockingIOError):
+        while len(packets) < 64:
+            packets.append(os.read(fd, 65536))
+    return packets

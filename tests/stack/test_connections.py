@@ -190,6 +190,32 @@ def test_packet_too_big_makes_segments_smaller(local: bytes, remote: bytes) -> N
     assert max(sizes) == 1300
 
 
+def test_what_one_hears_of_a_path_all_know() -> None:
+    """Another connection sends again at once, a new one and UDP begin with it, and in ten minutes it is forgotten."""
+    world, a, b = pair()
+    first, _ = connect(world, a, b)
+    second, _ = connect(world, a, b)
+    elsewhere, _ = connect(world, a, b, B6)
+    a.write(second, data_of(5000), world.now)
+    a.host.take(10_000, world.now)
+    a.write(first, data_of(5000), world.now)
+    packet = a.host.take(10_000, world.now)[0]
+    error = packet_too_big_for(cut(packet)[0], 1300)
+    assert error is not None
+    world.inject(0, error)
+    statistics = a.host.statistics()
+    assert (statistics.narrow_paths, statistics.path_mtu_reductions) == (1, 1)
+    assert [connection.mtu for connection in (first, second, elsewhere)] == [1300, 1300, MTU]
+    assert sorted(packet.mss for packet in a.host.take(20_000, world.now)) == [1248, 1248]
+    third, _ = connect(world, a, b)
+    assert third.mtu == 1300
+    socket = a.host.open_udp(remote=(B4, 7))
+    socket.send(bytes(1350), None, world.now)
+    assert len(a.host.take(10_000, world.now)) == 2
+    world.run(601)
+    assert a.host.connect(B4, 80, world.now).mtu == MTU
+
+
 def test_a_full_backlog_keeps_what_it_has() -> None:
     world, _, b = pair()
     listener = b.host.listen(80, backlog=1)

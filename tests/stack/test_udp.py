@@ -205,7 +205,7 @@ def test_packet_too_big_makes_fragments_of_that_size(local: bytes, remote: bytes
 
 
 def test_path_mtus_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usernet.stack.udp.MAX_PATH_MTUS", 1)
+    monkeypatch.setattr("usernet.tcp.pathmtu.MAX_PATHS", 1)
     world, a, _ = pair()
     client = a.host.open_udp()
     counts = []

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import tracemalloc
 
-from tests.support.tcp import Pair, Peer, Side
+from tests.support.tcp import MTU, Pair, Peer, Side
 from usernet.burst.packets import Drops
 from usernet.tcp import Connection, TcpSettings
+from usernet.tcp.pathmtu import PathMtus
 
 
 def idle(settings: TcpSettings) -> Connection:
@@ -24,14 +25,14 @@ def idle(settings: TcpSettings) -> Connection:
 
 
 def test_an_idle_connection_weighs_less_than_two_kilobytes() -> None:
-    settings, drops, count = TcpSettings(), Drops(), 200
+    settings, drops, paths, count = TcpSettings(), Drops(), PathMtus(MTU), 200
     idle(settings)
     connections: list[Connection | None] = [None] * count
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for at in range(count):
         connection = connections[at] = idle(settings)
-        connection.drops = drops  # the host's, shared
+        connection.drops, connection.paths = drops, paths  # the host's, shared
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -25,6 +25,7 @@ from usernet.stack.ports import FlowSecrets, pick_port
 from usernet.stack.stall import PROBE_INTERVAL, StallProbe
 from usernet.stack.timers import TimerWheel
 from usernet.tcp.connection import Connection
+from usernet.tcp.pathmtu import PathMtus
 from usernet.tcp.seq import MASK
 from usernet.tcp.settings import Flow, TcpSettings
 from usernet.tcp.state import CLOSED, SYN_RECEIVED, TIME_WAIT
@@ -43,14 +44,14 @@ class Connections:
     """`mark` puts a connection on the host's ready list; `emit` adds to its events."""
 
     __slots__ = (
-        "_attached", "_drops", "_emit", "_listeners", "_mark", "_mtu", "_outbox", "_random", "_secrets",
+        "_attached", "_drops", "_emit", "_listeners", "_mark", "_outbox", "_paths", "_random", "_secrets",
         "_stall", "_time_wait", "_wheel", "addresses", "by_flow", "cookies", "forwards", "settings",
     )  # fmt: skip
 
     def __init__(
         self,
         addresses: tuple[bytes, ...],
-        mtu: int,
+        paths: PathMtus,
         settings: TcpSettings,
         random: Callable[[int], bytes],
         outbox: Outbox,
@@ -60,7 +61,7 @@ class Connections:
         emit: Callable[[HostEvent], None],
     ) -> None:
         self.addresses = addresses
-        self._mtu = mtu
+        self._paths = paths
         self.settings = settings
         self._random = random
         self._secrets = FlowSecrets(random)
@@ -75,7 +76,7 @@ class Connections:
         self._stall: StallProbe[Attached] = StallProbe(lambda attached: attached.connection.stalled)
         self.by_flow: dict[bytes, Attached] = {}
         self.forwards = Forwards(self, wheel, drops, emit)
-        self.cookies = SynCookies(self._secrets, settings, mtu)
+        self.cookies = SynCookies(self._secrets, settings, paths.largest)
 
     # Opening
 
@@ -103,11 +104,12 @@ class Connections:
         connection = Connection.connect(
             flow,
             self.settings,
-            mtu=self._mtu,
+            mtu=self._paths.to(flow.remote, now),
             isn=self._secrets.initial_sequence(key, now),
             timestamp_offset=self._secrets.timestamp_offset(key),
             now=now,
             drops=self._drops,
+            paths=self._paths,
         )
         self._attach(connection, key, None, now)
         return connection
@@ -237,11 +239,12 @@ class Connections:
             flow,
             settings,
             syn,
-            mtu=self._mtu,
+            mtu=self._paths.to(flow.remote, now),
             isn=self._secrets.initial_sequence(key, now),
             timestamp_offset=self._secrets.timestamp_offset(key),
             now=now,
             drops=self._drops,
+            paths=self._paths,
         )
         listener.half_open[key] = now
         self._attach(connection, key, listener, now)
@@ -258,11 +261,12 @@ class Connections:
             flow,
             self.settings,
             syn,
-            mtu=self._mtu,
+            mtu=self._paths.to(flow.remote, now),
             isn=(ack.ack - 1) & MASK,
             timestamp_offset=self._secrets.timestamp_offset(key),
             now=now,
             drops=self._drops,
+            paths=self._paths,
         )
         if key in self.by_flow:
             self.remove(self.by_flow[key])
@@ -279,10 +283,19 @@ class Connections:
             return
         connection = attached.connection
         if isinstance(error, int):
-            connection.receive_packet_too_big(error, quoted.seq, now)
+            if connection.receive_packet_too_big(error, quoted.seq, now):
+                self._path_narrowed(connection.flow.remote, connection.mtu, now)
         else:
             connection.receive_icmp_error(error, quoted.seq, now)
         self.settle(attached, now)
+
+    def _path_narrowed(self, remote: bytes, mtu: int, now: float) -> None:
+        """RFC 8201 5.4: whoever else goes that way has lost what was too large, and waits for its own time-out."""
+        for attached in list(self.by_flow.values()):
+            connection = attached.connection
+            if connection.flow.remote == remote and connection.mtu > mtu:
+                connection.path_narrowed(mtu, now)
+                self.settle(attached, now)
 
     # Between segments
 

@@ -33,6 +33,7 @@ from usernet.stack.statistics import HostStatistics
 from usernet.stack.timers import TimerWheel
 from usernet.stack.udp import UdpSocket, UdpSockets
 from usernet.tcp.connection import Connection
+from usernet.tcp.pathmtu import PathMtus
 from usernet.tcp.settings import TcpSettings
 from usernet.wire.icmp import Echo, IcmpError, Kind, parse_icmp
 from usernet.wire.ip import ICMP, ICMPV6, TCP, UDP, IpPacket, names_one_host
@@ -61,9 +62,10 @@ class Host:
         self._drops = Drops()
         self._wheel = TimerWheel()
         self._outbox = Outbox(self._own, mtu, self._drops, self._after_turn)
+        self._paths = PathMtus(mtu)
         self._connections = Connections(
             self.addresses,
-            mtu,
+            self._paths,
             settings or TcpSettings(),
             random,
             self._outbox,
@@ -73,7 +75,7 @@ class Host:
             self._emit,
         )
         self.forwards = self._connections.forwards  # inbound connections for others: open, admit, refuse
-        self._udp = UdpSockets(self.addresses, mtu, random, self._outbox, self._drops, self._mark_socket)
+        self._udp = UdpSockets(self.addresses, self._paths, random, self._outbox, self._drops, self._mark_socket)
         self._icmp = IcmpSender(self._outbox, self._drops, mtu, random)
         self._reassembly_v4 = Reassembler(CAPACITY_V4, TIMEOUT_V4, self._drops)
         self._reassembly_v6 = Reassembler(CAPACITY_V6, TIMEOUT_V6, self._drops)
@@ -339,6 +341,8 @@ class Host:
             syn_cookies_sent=self._connections.cookies.sent,
             syn_cookies_redeemed=self._connections.cookies.redeemed,
             udp_sockets=len(self._udp),
+            narrow_paths=len(self._paths),
+            path_mtu_reductions=self._paths.reductions,
             senders_waiting=self._outbox.senders_waiting,
             fragment_bytes=self._reassembly_v4.size + self._reassembly_v6.size,
             timers=len(self._wheel),

@@ -23,6 +23,8 @@ class HostStatistics:
     syn_cookies_sent: int  # answers to SYNs that a full listener did not keep
     syn_cookies_redeemed: int  # clients that came back with one
     udp_sockets: int
+    narrow_paths: int  # destinations known to take less than the tunnel's MTU
+    path_mtu_reductions: int  # how often one was found to
     senders_waiting: int
     fragment_bytes: int  # held for reassembly
     timers: int

@@ -17,18 +17,15 @@ from usernet.errors import NetworkUnreachable
 from usernet.stack.flows import choose_source, flow_key
 from usernet.stack.outbox import Outbox
 from usernet.stack.ports import pick_port
+from usernet.tcp.pathmtu import PathMtus, believable
 from usernet.tcp.tcb import READABLE, WRITABLE
 from usernet.wire.icmp import Quoted
 from usernet.wire.ip import UDP, format_address, is_multicast
-from usernet.wire.ipv6 import MINIMUM_MTU
 from usernet.wire.packet import fragment
 from usernet.wire.udp import MAX_PAYLOAD_BYTES_V4, MAX_PAYLOAD_BYTES_V6, UdpDatagram
 
 RECEIVE_BYTES: Final = 208 << 10  # what Linux gives by default
 SEND_BYTES: Final = 208 << 10
-PATH_MTU_SECONDS: Final = 600.0  # RFC 8201 5.3: then try the full size again
-MAX_PATH_MTUS: Final = 1024
-MINIMUM_MTU_V4: Final = 576
 
 _DATAGRAM_OVERHEAD: Final = 200  # B: the objects around a datagram, so that empty ones are bounded too
 
@@ -147,24 +144,23 @@ class UdpSocket:
 class UdpSockets:
     """All UDP sockets of a host.  `mark` puts a socket on the host's ready list with some readiness."""
 
-    __slots__ = ("_addresses", "_by_flow", "_by_port", "_mark", "_mtu", "_path_mtus", "_random", "drops", "outbox")
+    __slots__ = ("_addresses", "_by_flow", "_by_port", "_mark", "_paths", "_random", "drops", "outbox")
 
     def __init__(
         self,
         addresses: tuple[bytes, ...],
-        mtu: int,
+        paths: PathMtus,
         random: Callable[[int], bytes],
         outbox: Outbox,
         drops: Drops,
         mark: Callable[[UdpSocket, int], None],
     ) -> None:
         self._addresses = addresses
-        self._mtu = mtu
+        self._paths = paths
         self._random = random
         self._mark = mark
         self._by_flow: dict[bytes, UdpSocket] = {}
         self._by_port: dict[bytes, UdpSocket] = {}  # own address and port
-        self._path_mtus: dict[bytes, tuple[int, float]] = {}  # remote -> MTU, when it ends
         self.outbox = outbox
         self.drops = drops
 
@@ -216,7 +212,7 @@ class UdpSockets:
         if len(source) != len(address):
             raise NetworkUnreachable(f"{format_address(source)} cannot speak to {format_address(address)}")
         payload = UdpDatagram(socket.local[1], port, data).encode(source, address)
-        mtu = self._path_mtu(address, now)
+        mtu = self._paths.to(address, now)
         ident = int.from_bytes(self._random(4), "big") if len(payload) + 40 > mtu else 0
         packets = fragment(source, address, UDP, payload, mtu, ident)
         if address not in self._addresses:
@@ -253,20 +249,7 @@ class UdpSockets:
         if key not in self._by_flow and port not in self._by_port:
             self.drops.count("icmp-no-flow")
             return
-        mtu = max(mtu, MINIMUM_MTU_V4 if len(quoted.destination) == 4 else MINIMUM_MTU)
-        if mtu < self._path_mtu(quoted.destination, now):
-            if len(self._path_mtus) >= MAX_PATH_MTUS:
-                del self._path_mtus[next(iter(self._path_mtus))]
-            self._path_mtus[quoted.destination] = mtu, now + PATH_MTU_SECONDS
-
-    def _path_mtu(self, remote: bytes, now: float) -> int:
-        known = self._path_mtus.get(remote)
-        if known is None:
-            return self._mtu
-        if known[1] <= now:
-            del self._path_mtus[remote]
-            return self._mtu
-        return known[0]
+        self._paths.narrows(quoted.destination, believable(mtu, quoted.destination), now)
 
     def after_turn(self, socket: UdpSocket) -> None:
         """It has just sent: whoever was refused may try again once half the queue is gone."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from usernet.burst.packets import Drops
 from usernet.tcp import arrival, output, timeouts
+from usernet.tcp.pathmtu import PathMtus, believable
 from usernet.tcp.repair import lose_outstanding
 from usernet.tcp.seq import MASK, is_older, unwrap
 from usernet.tcp.settings import Flow, TcpSettings
 from usernet.tcp.state import MAY_RECEIVE, OPENING, Event, State
-from usernet.tcp.tcb import CONNECTED, EOF, MIN_MTU_V4, MIN_MTU_V6, READABLE, WRITABLE, ControlBlock
+from usernet.tcp.tcb import CONNECTED, EOF, READABLE, WRITABLE, ControlBlock
 from usernet.tcp.tcb import OVER as CLOSED
 from usernet.wire.tcp import SYN, TcpSegment
 
@@ -65,9 +66,10 @@ class Connection(ControlBlock):
         timestamp_offset: int,
         now: float,
         drops: Drops | None = None,
+        paths: PathMtus | None = None,
     ) -> Connection:
-        """Active open; `isn` is from RFC 6528, `timestamp_offset` from RFC 7323 5.4.  `drops` is shared by the host."""
-        connection = cls(State.CLOSED, flow, settings, mtu, isn, timestamp_offset, now, drops)
+        """Active open; `isn` is from RFC 6528, `timestamp_offset` from RFC 7323 5.4; `drops` and `paths` are shared."""
+        connection = cls(State.CLOSED, flow, settings, mtu, isn, timestamp_offset, now, drops, paths)
         connection.set_state(Event.OPEN, now)
         connection.syn_due = True
         return connection
@@ -84,9 +86,10 @@ class Connection(ControlBlock):
         timestamp_offset: int,
         now: float,
         drops: Drops | None = None,
+        paths: PathMtus | None = None,
     ) -> Connection:
         """Passive open, by a SYN without ACK or RST.  Data in it is left for the peer to send again."""
-        connection = cls(State.LISTEN, flow, settings, mtu, isn, timestamp_offset, now, drops)
+        connection = cls(State.LISTEN, flow, settings, mtu, isn, timestamp_offset, now, drops, paths)
         connection.negotiate(syn)
         if syn.timestamp is not None:
             connection.receiver.ts_recent, connection.receiver.ts_recent_at = syn.timestamp[0], now
@@ -107,11 +110,13 @@ class Connection(ControlBlock):
         timestamp_offset: int,
         now: float,
         drops: Drops | None = None,
+        paths: PathMtus | None = None,
     ) -> Connection:
         """Passive open whose SYN-ACK has left already: half-open, as `accept` and `take` would have made it."""
         connection = cls.accept(
-            flow, settings, syn, mtu=mtu, isn=isn, timestamp_offset=timestamp_offset, now=now, drops=drops
-        )
+            flow, settings, syn, mtu=mtu, isn=isn, timestamp_offset=timestamp_offset, now=now, drops=drops,
+            paths=paths,
+        )  # fmt: skip
         connection.syn_due = False
         connection.sender.nxt += 1
         return connection
@@ -132,14 +137,27 @@ class Connection(ControlBlock):
         else:
             self.drops.count("icmp-ignored")
 
-    def receive_packet_too_big(self, mtu: int, quoted_seq: int, now: float) -> None:
-        """A lower path MTU (RFC 1191, RFC 8201), believed only about a segment that is outstanding (RFC 5927 7.2)."""
-        mtu = max(mtu, MIN_MTU_V4 if len(self.flow.local) == 4 else MIN_MTU_V6)
+    def receive_packet_too_big(self, mtu: int, quoted_seq: int, now: float) -> bool:
+        """A lower path MTU (RFC 1191, RFC 8201), believed only about a segment that is outstanding (RFC 5927 7.2).
+
+        Whether it was believed: then `paths` knows it too, and `path_narrowed` tells those who go the same way.
+        """
+        mtu = believable(mtu, self.flow.remote)
         if mtu >= self.mtu or not self._is_outstanding(quoted_seq) or self.state in OPENING:
             self.drops.count("icmp-ignored")
+            return False
+        self.paths.narrows(self.flow.remote, mtu, now)
+        self.path_narrowed(mtu, now)
+        return True
+
+    def path_narrowed(self, mtu: int, now: float) -> None:
+        """Smaller segments from now on, and whatever is outstanding goes again (RFC 8201 5.4): it was too large."""
+        if mtu >= self.mtu or self.state is State.CLOSED:
             return
+        was = self.sender.mss
         self.set_path_mtu(mtu)
-        lose_outstanding(self, now)  # not congestion: the window stays as it is
+        if self.sender.mss < was and self.sender.nxt > self.sender.una and self.state not in OPENING:
+            lose_outstanding(self, now)  # not congestion: the window stays as it is
 
     def _is_outstanding(self, quoted_seq: int) -> bool:
         return self.sender.una <= unwrap(quoted_seq, self.sender.una) < self.sender.nxt

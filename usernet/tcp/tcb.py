@@ -15,6 +15,7 @@ from typing import Final
 from usernet.burst.packets import Drops, SuperPacket
 from usernet.tcp.congestion import CongestionControl
 from usernet.tcp.flight import Flight
+from usernet.tcp.pathmtu import PathMtus
 from usernet.tcp.rack import Rack
 from usernet.tcp.receiver import Receiver
 from usernet.tcp.recovery import Recovery
@@ -41,8 +42,6 @@ NEVER: Final = float("inf")  # a timer that is off
 
 DEFAULT_MSS_V4: Final = 536  # RFC 9293 3.7.1
 DEFAULT_MSS_V6: Final = 1220
-MIN_MTU_V4: Final = 576
-MIN_MTU_V6: Final = 1280  # RFC 8200 5
 
 
 class ControlBlock:
@@ -51,7 +50,7 @@ class ControlBlock:
     __slots__ = (
         "abandoned", "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "echoed",
         "error", "flight", "flow", "heard_at", "idle_at", "is_probe_timer", "mtu", "orphaned", "outbox",
-        "ports", "probe_due", "progress_at", "rack", "readiness", "receiver", "recovery", "reorder_at",
+        "paths", "ports", "probe_due", "progress_at", "rack", "readiness", "receiver", "recovery", "reorder_at",
         "retransmit_at", "rtt", "sack", "sender", "settings", "state", "syn_due", "timestamps", "ts_offset",
     )  # fmt: skip
 
@@ -65,6 +64,7 @@ class ControlBlock:
         timestamp_offset: int,
         now: float,
         drops: Drops | None,
+        paths: PathMtus | None,
     ) -> None:
         self.state = state
         self.flow = flow
@@ -75,6 +75,7 @@ class ControlBlock:
         self.orphaned = False  # the application has closed: nobody reads what comes
         self.abandoned = False  # it has closed, and only waits for what it wrote to leave
         self.mtu = mtu
+        self.paths = PathMtus(mtu) if paths is None else paths
         self.timestamps = settings.timestamps  # offered; after the handshake: agreed
         self.sack = settings.sack
         self.ts_offset = timestamp_offset

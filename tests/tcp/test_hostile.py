@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.tcp import Peer
 from usernet.tcp import State, TcpSettings
+from usernet.tcp.flight import MAX_RUNS
 from usernet.wire.tcp import ACK, FIN, RST, SYN, TcpSegment
 
 OFFSETS = st.integers(-3, 3) | st.integers(-3000, 3000) | st.integers(-(2**31), 2**31)
@@ -131,6 +132,25 @@ def test_a_scoreboard_full_of_holes_costs_little() -> None:
         peer.sends("2:1 A", sack=[(at, at + 1), (at + 2, at + 3), (at + 4, at + 5), (at + 6, at + 7)])
     assert peer.connection.sender.nxt - peer.connection.sender.una > 500 * 1380
     assert len(peer.connection.flight.runs) <= 45  # super-segments: no segment is whole, so nothing was cut
+
+
+def test_a_scoreboard_is_never_long() -> None:
+    """CVE-2019-11478: each acknowledgement looks at all of it, and small segments make room for many holes."""
+    peer = Peer.established(syn={"window_scale": 7, "mss": 1})
+    peer.connection.congestion.cwnd = 1 << 22
+    peer.sends("1:1 A", b"x")
+    peer.connection.sender.sent_at = peer.now
+    peer.connection.write(bytes(9000 * 216))
+    peer.hears()
+    assert peer.connection.sender.nxt == peer.connection.sender.end
+    for at in range(1 + 216, 9000 * 216, 2 * 216):
+        peer.sends("2:1 A", sack=[(at, at + 216)])
+    flight = peer.connection.flight
+    assert MAX_RUNS <= len(flight.runs) <= MAX_RUNS + 2
+    assert flight.sacked > MAX_RUNS * 0.45 * 216, "what fits is noted"
+    peer.sends(f"2:{1 + 9000 * 216} A")
+    assert flight.runs == []
+    assert peer.connection.recovery is None
 
 
 def test_a_peer_that_wants_crumbs_gets_the_floor() -> None:

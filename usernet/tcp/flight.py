@@ -3,7 +3,8 @@
 A run is what left together, at most a super-segment; runs are sorted, touch, and cover all from SND.UNA to SND.NXT
 (SYN excepted).  Where nothing is lost a run comes and goes whole: one object for dozens of segments.  SACK and losses
 cut runs, and only between the segments that were sent, so that there are never more runs than segments whatever blocks
-a peer makes up (CVE-2019-11477, CVE-2019-11478).
+a peer makes up (CVE-2019-11477).  Each acknowledgement may look at all runs, so there are never many either: what would
+cut one too many is not noted, and that segment is sent again (CVE-2019-11478).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Final, NamedTuple
 FLYING: Final = 0  # on its way, as far as we know
 SACKED: Final = 1  # the peer holds it, and may still throw it away
 LOST: Final = 2  # to be sent again
+
+MAX_RUNS: Final = 4096  # a window of 8 MiB with every third segment lost
 
 _start = attrgetter("start")
 
@@ -102,7 +105,7 @@ class Flight:
             if run.state != SACKED:
                 low = max(run.start, run.start - (run.start - start) // mss * mss)
                 high = run.end if end >= run.end else run.start + (end - run.start) // mss * mss
-                if low < high:
+                if low < high and (len(runs) < MAX_RUNS or (low == run.start and high == run.end)):
                     at = self._cut_out(at, low, high)
                     run = runs[at]
                     found.append(Delivered(low, high, run.at, run.again))

@@ -11,7 +11,8 @@ import asyncio
 
 from proxy.relay import join
 from proxy.replies import Reply, reply_for
-from proxy.session import Context, log, reset, say_farewell
+from proxy.session import Context, log, say_farewell
+from usernet.aio.relay import reset
 
 
 class Handler(asyncio.Protocol, abc.ABC):

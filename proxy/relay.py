@@ -2,68 +2,30 @@
 
 `join` takes both transports over from whatever dialogue came before, and nothing of that dialogue stays.  Then, with
 no stage between: client readable -> one shared buffer -> the tunnel's transport; tunnel data -> the client's
-transport.  Each side's full write buffer pauses the other's reading, and that is the whole of backpressure.
-
-Ends: EOF on one side becomes a write-EOF on the other, and only both make an end.  A reset becomes a reset, after
-what was received before it has been passed on.
+transport.  Backpressure and ends are those of any relay (usernet/aio/relay.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 
-from proxy.session import Context, end_writing, reset
+from proxy.session import Context
+from usernet.aio.relay import Side, end_writing
 
 
-class _Side:
-    """What both sides do alike.  `ended`: this side's peer has said its last byte."""
+class _Side(Side):
+    """What both sides do alike."""
 
-    __slots__ = ("context", "ended", "idle", "other", "transport")
+    __slots__ = ("context", "idle")
 
     other: _Side | None
 
     def __init__(self, context: Context, transport: asyncio.Transport, ended: bool) -> None:
+        super().__init__()
         self.context = context
         self.transport = transport
         self.ended = ended
-        self.other = None
         self.idle = 0
-
-    def pause_writing(self) -> None:
-        if self.other is not None and not self.other.ended:
-            self.other.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        # After its EOF a side is not read again: a resumed transport would only report the EOF a second time.
-        if self.other is not None and not self.other.ended:
-            self.other.transport.resume_reading()
-
-    def eof_received(self) -> bool:
-        other = self.other
-        if not self.ended and other is not None:
-            self.ended = True
-            if other.ended:
-                self.transport.close()  # each writes out what it still has
-                other.transport.close()
-            else:
-                end_writing(other.transport)
-        return True  # keep our writing half
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        other, self.other = self.other, None
-        if other is None:
-            return
-        other.other = None
-        if self.ended:
-            other.transport.close()  # all of it had come: it is still to be delivered, whatever became of its sender
-        else:
-            reset(other.transport)
-
-    def abort(self) -> None:
-        other = self.other
-        self.transport.abort()
-        if other is not None:
-            other.transport.abort()
 
 
 class ClientSide(_Side, asyncio.BufferedProtocol):

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from socket import SO_LINGER, SOL_SOCKET
 from typing import Protocol
 
 from proxy.deadlines import Deadlines, Expiring
 from proxy.dialer import Dialer
+from usernet.aio.relay import end_writing
 
 log = logging.getLogger("usernet.proxy")
 
 SCRATCH = 256 << 10
-LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,30 +161,3 @@ def say_farewell(context: Context, session: Session, transport: asyncio.Transpor
     end_writing(transport)
     context.deadlines.start(farewell, context.limits.linger_timeout)
     transport.resume_reading()
-
-
-def end_writing(transport: asyncio.Transport) -> None:
-    """write_eof, of a connection that may have been reset without our knowing yet: then connection_lost follows."""
-    try:
-        transport.write_eof()
-    except OSError as error:
-        log.debug("cannot end a direction: %s", error)
-
-
-def reset(transport: asyncio.Transport, *, at_once: bool = False) -> None:
-    """End with a reset, once what is buffered is written: the other side must not take a broken end for a clean one.
-
-    `at_once`: what is buffered is of no use any more.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        transport.abort()  # a tunnel's transport aborts with a reset by itself
-        return
-    try:
-        sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_ZERO)
-    except OSError:
-        log.debug("cannot set SO_LINGER", exc_info=True)
-    if at_once:
-        transport.abort()
-    else:
-        transport.close()

@@ -27,6 +27,7 @@ from usernet.errors import (
 
 if TYPE_CHECKING:
     from usernet.aio.datagrams import Datagrams
+    from usernet.aio.forwarder import ForwarderStatistics, Inbound, StreamForwarder
     from usernet.aio.network import Network, NetworkStatistics
     from usernet.aio.server import Server
     from usernet.config import Config
@@ -38,7 +39,9 @@ __all__ = [
     "Datagrams",
     "DialError",
     "EndpointUnresolved",
+    "ForwarderStatistics",
     "HostUnreachable",
+    "Inbound",
     "NameNotFound",
     "NameServerFailed",
     "Network",
@@ -48,6 +51,7 @@ __all__ = [
     "NoRoute",
     "Problem",
     "Server",
+    "StreamForwarder",
     "TunnelEvent",
     "UsernetError",
     "open_tunnel",
@@ -56,9 +60,12 @@ __all__ = [
 _LAZY = {
     "Config": "usernet.config",
     "Datagrams": "usernet.aio.datagrams",
+    "ForwarderStatistics": "usernet.aio.forwarder",
+    "Inbound": "usernet.aio.forwarder",
     "Network": "usernet.aio.network",
     "NetworkStatistics": "usernet.aio.network",
     "Server": "usernet.aio.server",
+    "StreamForwarder": "usernet.aio.forwarder",
     "TunnelEvent": "usernet.wireguard.events",
 }
 

@@ -24,7 +24,8 @@ from proxy.http.head import UNTIL_CLOSE, HeadError, RequestHead, ResponseHead, p
 from proxy.http.origin import MAX_EVENT, Origin, send, without_framing, without_length
 from proxy.http.target import VIA, Target, end_to_end, fields_to_origin, find
 from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
-from proxy.session import Context, log, reset
+from proxy.session import Context, log
+from usernet.aio.relay import reset
 
 MAX_INTERIM = 32  # 1xx responses to one request: each costs us far more than it costs the origin
 RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 section 9.2.1: safe

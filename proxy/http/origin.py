@@ -8,7 +8,7 @@ from typing import Protocol
 import h11
 
 from proxy.http.head import MAX_HEAD, Fields, HeadScanner
-from proxy.session import reset
+from usernet.aio.relay import reset
 
 MAX_EVENT = MAX_HEAD + 4096  # for h11: the limits are ours
 FRAMING = (b"content-length", b"transfer-encoding")

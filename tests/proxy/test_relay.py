@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from proxy.session import Limits, end_writing
+from proxy.session import Limits
 from tests.proxy.support import Bench, Client, Handle, bench, digest, echo, serving, until
 from tests.proxy.test_socks_handler import HELLO, request
+from usernet.aio.relay import end_writing
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, Dialler
 from usernet.aio.datagrams import Datagrams, DatagramTransport
 from usernet.aio.device import Device
 from usernet.aio.endpoints import Endpoints
+from usernet.aio.forwarder import Dial, StreamForwarder, networks_of
 from usernet.aio.reach import Reach
 from usernet.aio.resolver import Resolver
 from usernet.aio.runtime import Tasks, boottime, log
@@ -228,6 +229,18 @@ class Network:
         address = self._reach.own_address(host)
         listener = self._host.listen(port, address=address, backlog=backlog)
         return Server(self._link, listener, protocol_factory)
+
+    async def create_forwarder(self, dial: Dial, host: str | None, port: int | None) -> StreamForwarder:
+        """Pass connections on: `dial(protocol_factory, inbound)` connects to the backend, before the client is let in.
+
+        It returns what loop.create_connection does; an OSError, or dial_timeout, and the client is refused.  `host` is
+        one of our own addresses, None for all of them, or a network behind us such as "192.168.7.0/24".  `port` is None
+        for every port.  Raises OSError (EADDRINUSE), ValueError.
+        """
+        if port == 0:
+            raise ValueError("port 0 cannot be forwarded; None is every port")
+        forwarder = self._host.forwards.open(networks_of(host), port or 0)
+        return StreamForwarder(self._link, self._tasks, forwarder, dial, self.dial_timeout)
 
     async def create_datagram_endpoint(
         self,

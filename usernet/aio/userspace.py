@@ -50,6 +50,8 @@ class Answerer(Acceptor, Protocol):
 
     def on_abandoned(self, flow: Flow) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class UserspaceLink:
     """`host` behind the PacketLink interface; `on_stalled` hears of destinations that have stopped answering."""
@@ -113,6 +115,8 @@ class UserspaceLink:
 
     def end(self, *, flushing: bool) -> None:
         """Accept no more and end what is open; `flushing`: but what was closed may still send what it has left."""
+        for answerer in list(self._answerers.values()):
+            answerer.close()
         for listener in list(self._acceptors):
             self.stop_accepting(listener)
         for owner in list(self._owners.values()):

@@ -155,7 +155,7 @@ class Host:
             self._dispatch(packet, buf, start, segments, flags, now)
 
     def _is_for_us(self, address: bytes) -> bool:
-        return address in self._own or self.forwards.takers.covers(address)
+        return address in self._own or (self.forwards.takers.covers(address) and names_one_host(address))
 
     def _receive_fragment(self, packet: IpPacket, buf: memoryview, start: int, now: float, looped: bool) -> None:
         reassembler = self._reassembly_v4 if len(packet.source) == 4 else self._reassembly_v6

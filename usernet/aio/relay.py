@@ -1,0 +1,93 @@
+"""Two transports joined, until both directions have ended: what any relay does, whatever it counts or reads with.
+
+Each side's full write buffer pauses the other's reading, and that is the whole of backpressure.  Ends: EOF on one side
+becomes a write-EOF on the other, and only both make an end.  A reset becomes a reset, after what was received before
+it has been passed on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Final
+
+from usernet.aio.runtime import log
+
+LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+
+
+class Side:
+    """A protocol's half of it.  `ended`: this side's peer has said its last byte."""
+
+    __slots__ = ("ended", "other", "transport")
+
+    transport: asyncio.Transport
+    other: Side | None
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.other = None
+
+    def pause_writing(self) -> None:
+        if self.other is not None and not self.other.ended:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        # After its EOF a side is not read again: a resumed transport would only report the EOF a second time.
+        if self.other is not None and not self.other.ended:
+            self.other.transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        other = self.other
+        if not self.ended and other is not None:
+            self.ended = True
+            if other.ended:
+                self.transport.close()  # each writes out what it still has
+                other.transport.close()
+            else:
+                end_writing(other.transport)
+        return True  # keep our writing half
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        other, self.other = self.other, None
+        if other is None:
+            return
+        other.other = None
+        if self.ended:
+            other.transport.close()  # all of it had come: it is still to be delivered, whatever became of its sender
+        else:
+            reset(other.transport)
+
+    def abort(self) -> None:
+        other = self.other
+        self.transport.abort()
+        if other is not None:
+            other.transport.abort()
+
+
+def end_writing(transport: asyncio.Transport) -> None:
+    """write_eof, of a connection that may have been reset without our knowing yet: then connection_lost follows."""
+    try:
+        transport.write_eof()
+    except OSError as error:
+        log.debug("cannot end a direction: %s", error)
+
+
+def reset(transport: asyncio.Transport, *, at_once: bool = False) -> None:
+    """End with a reset, once what is buffered is written: the other side must not take a broken end for a clean one.
+
+    `at_once`: what is buffered is of no use any more.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        transport.abort()  # a tunnel's transport aborts with a reset by itself
+        return
+    try:
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, LINGER_ZERO)
+    except OSError:
+        log.debug("cannot set SO_LINGER", exc_info=True)
+    if at_once:
+        transport.abort()
+    else:
+        transport.close()

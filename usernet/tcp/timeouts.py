@@ -117,11 +117,11 @@ def _idle_timeout(tcb: ControlBlock, now: float) -> None:
     settings = tcb.settings
     if settings.keepalive_idle is None:
         return
-    silence = now - tcb.heard_at
-    if silence < settings.keepalive_idle:
-        tcb.idle_at = tcb.heard_at + settings.keepalive_idle
+    begin = tcb.heard_at + settings.keepalive_idle
+    if now < begin:  # not by the length of the silence, which may round to less when its end has come
+        tcb.idle_at = begin
         return
-    if round((silence - settings.keepalive_idle) / settings.keepalive_interval) >= settings.keepalive_probes:
+    if round((now - begin) / settings.keepalive_interval) >= settings.keepalive_probes:
         queue_reset(tcb, now)
         tcb.die(TimeoutError("the other end does not answer keepalive probes"), now)
         return

@@ -76,7 +76,12 @@ async def test_tcp_info() -> None:
         client, server = await connected(pair)
         client.transport.write(bytes(5000))
         await server.got.wait()
-        assert client.transport.get_extra_info("tcp_info").mss == 1420 - 40 - 12
+        info = client.transport.get_extra_info("tcp_info")
+        assert (info.mss, info.state.value, info.segments_resent) == (1420 - 40 - 12, "ESTABLISHED", 0)
+        assert info.srtt > 0
+        assert info.cwnd >= 10 * info.mss
+        with pytest.raises(AttributeError):
+            info.cwnd = 0
         assert server.transport.get_extra_info("tcp_info").unsent_bytes == 0
 
 

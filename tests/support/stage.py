@@ -326,6 +326,15 @@ class Stage:
     def is_srtt(self) -> float:
         return self.connection.rtt.srtt
 
+    def is_resent(self) -> str:
+        """Segments sent again: in fast recovery, after a time-out, as probes."""
+        statistics = self.connection.statistics()
+        return f"{statistics.resent_in_recovery} {statistics.resent_after_timeout} {statistics.resent_as_probe}"
+
+    def is_rate(self) -> int:
+        """Delivered B/s, as last measured."""
+        return round(self.connection.statistics().delivery_rate)
+
     def is_timer(self) -> str | float:
         """Seconds until the next."""
         at = self.connection.next_timeout()

@@ -36,7 +36,7 @@ def test_a_failure_shows_both_sides() -> None:
     text = str(caught.value)
     assert "here:3: we    1:5 A win 7" in text
     assert "- we    1:5 A win 7" in text
-    assert "+ we    1:6 A win 2048" in text
+    assert "+ we    1:6 A win 2055" in text
     assert "- we    9:9 R" in text
 
 

@@ -92,8 +92,8 @@ def test_window_scale(offered: int | None) -> None:
     peer.connection.read(10)
     peer.passes(0.04)
     (answer,) = peer.hears_segments()
-    limit = 0xFFFF if offered is None else 256 << 10
-    assert abs((answer.window << receiver.scale) - limit) < 128
+    limit = 0xFFFF // 1380 if offered is None else 190  # whole segments
+    assert abs((answer.window << receiver.scale) - limit * 1380) < 128
 
 
 def test_without_timestamps_segments_are_longer() -> None:

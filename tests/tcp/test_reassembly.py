@@ -86,7 +86,7 @@ def test_chunks(parts: list[bytes], count: int) -> None:
 
 def test_duplicates_to_report_are_bounded() -> None:
     receiver = Receiver(65536, 65536, 1000)
-    receiver.start(0, 0, sack=True)
+    receiver.start(0, 0, 1000, sack=True)
     receiver.deliver(bytes(60_000))
     for at in range(1, 50_000, 100):
         receiver.note_duplicate(at, at + 50)

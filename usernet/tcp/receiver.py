@@ -2,8 +2,9 @@
 and RFC 2883 4 (duplicates).
 
 The offered window is kept as its right edge, which never moves back (RFC 9293 3.8.6).  The buffer starts small and
-grows with what is read in a round trip, ahead of what the peer may send in the next.  Chunks are a list and not a
-deque, for an empty deque weighs 760 bytes and this list stays short.
+grows with what is read in a round trip, ahead of what the peer may send in the next.  It holds whole segments of the
+peer's, for the rest of one would never be used.  Chunks are a list and not a deque, for an empty deque weighs 760 bytes
+and this list stays short.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class Receiver:
 
     __slots__ = (
         "_drained", "_drained_before", "_head", "acked", "acks_due", "ce_marks", "chunks", "duplicates", "edge", "fin",
-        "limit", "limit_max", "mss", "next", "pending", "readable", "reassembly", "sack", "scale", "ts_recent",
-        "ts_recent_at", "tune_at",
+        "limit", "limit_max", "mss", "next", "pending", "readable", "reassembly", "sack", "scale", "segment",
+        "ts_recent", "ts_recent_at", "tune_at",
     )  # fmt: skip
 
     def __init__(self, limit: int, limit_max: int, mss: int) -> None:
@@ -38,6 +39,7 @@ class Receiver:
         self.limit = limit
         self.limit_max = limit_max
         self.mss = mss  # what we announced
+        self.segment = mss  # what a full segment of theirs holds
         self.fin: int | None = None  # where their FIN stands
         self.acks_due = 0  # ACKs to send now: one, or one per duplicate
         self.pending = 0  # segments in order and not acknowledged yet
@@ -50,14 +52,20 @@ class Receiver:
         self._drained_before = 0  # and between the two looks before that
         self.tune_at = 0.0
 
-    def start(self, irs: int, scale: int, *, sack: bool) -> None:
+    def start(self, irs: int, scale: int, segment: int, *, sack: bool) -> None:
         """Their SYN is here.  Until now nothing but the SYN's own window was offered."""
         self.next = self.acked = irs + 1
         self.scale = scale
         self.sack = sack
-        self.limit_max = min(self.limit_max, 0xFFFF << scale)
-        self.limit = min(self.limit, self.limit_max)
+        self.segment = segment
+        most = 0xFFFF << scale
+        self.limit_max = min(self._whole(self.limit_max), most - most % segment)
+        self.limit = min(self._whole(self.limit), self.limit_max)
         self.edge = self.next + min(self.limit, 0xFFFF)
+
+    def _whole(self, size: int) -> int:
+        """Rounded up to whole segments."""
+        return -(-size // self.segment) * self.segment
 
     def deliver(self, data: bytes) -> None:
         """Data that is next in order."""
@@ -178,7 +186,7 @@ class Receiver:
         drained = self._drained
         if self.tune_at:
             growth = max(0, drained - self._drained_before)
-            self.limit = min(max(self.limit, min(2 * drained + 4 * growth, 4 * drained)), self.limit_max)
+            self.limit = min(max(self.limit, self._whole(min(2 * drained + 4 * growth, 4 * drained))), self.limit_max)
         self._drained_before = drained
         self._drained = 0
         self.tune_at = now + max(rtt, min(echo_age, 8 * rtt))

@@ -164,12 +164,13 @@ class ControlBlock:
         scaled = settings.window_scaling and syn.window_scale is not None
         sender.scale = (syn.window_scale or 0) if scaled else 0
         self.sack = settings.sack and syn.sack_permitted
-        self.receiver.start(syn.seq, receive_scale(settings) if scaled else 0, sack=self.sack)
         if settings.timestamps and syn.timestamp is None:
             self.timestamps = False
             self._prepare_headers(HEADER_BYTES)
         if syn.mss is not None:
             sender.peer_mss = max(syn.mss, settings.mss_floor)
+        segment = min(self.receiver.mss, sender.peer_mss) - TIMESTAMP_BYTES * self.timestamps
+        self.receiver.start(syn.seq, receive_scale(settings) if scaled else 0, segment, sack=self.sack)
         self.set_path_mtu(self.mtu)
         self.congestion = settings.congestion_control(sender.mss, settings.send_window_max)
 

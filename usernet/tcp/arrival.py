@@ -86,7 +86,7 @@ def _tune(tcb: ControlBlock, timestamp: tuple[int, int] | None, now: float) -> N
     age = 0.0
     if timestamp is not None and tcb.timestamps:
         age = max(0.0, tcb.echo_age(timestamp[1], now))
-    tcb.receiver.tune(now, tcb.rtt.srtt, age)
+    tcb.receiver.tune(now, tcb.rtt.srtt, age, tcb.their_segment)
 
 
 def _arrive(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int) -> None:

@@ -23,8 +23,8 @@ class Receiver:
 
     __slots__ = (
         "_drained", "_drained_before", "_head", "acked", "acks_due", "ce_marks", "chunks", "duplicates", "edge", "fin",
-        "limit", "limit_max", "mss", "next", "pending", "readable", "reassembly", "sack", "scale", "segment",
-        "ts_recent", "ts_recent_at", "tune_at",
+        "limit", "limit_max", "mss", "next", "pending", "readable", "reassembly", "sack", "scale", "ts_recent",
+        "ts_recent_at", "tune_at",
     )  # fmt: skip
 
     def __init__(self, limit: int, limit_max: int, mss: int) -> None:
@@ -39,7 +39,6 @@ class Receiver:
         self.limit = limit
         self.limit_max = limit_max
         self.mss = mss  # what we announced
-        self.segment = mss  # what a full segment of theirs holds
         self.fin: int | None = None  # where their FIN stands
         self.acks_due = 0  # ACKs to send now: one, or one per duplicate
         self.pending = 0  # segments in order and not acknowledged yet
@@ -53,19 +52,17 @@ class Receiver:
         self.tune_at = 0.0
 
     def start(self, irs: int, scale: int, segment: int, *, sack: bool) -> None:
-        """Their SYN is here.  Until now nothing but the SYN's own window was offered."""
+        """Their SYN is here, and they send `segment` bytes at a time.  Only the SYN's own window was offered yet."""
         self.next = self.acked = irs + 1
         self.scale = scale
         self.sack = sack
-        self.segment = segment
-        most = 0xFFFF << scale
-        self.limit_max = min(self._whole(self.limit_max), most - most % segment)
-        self.limit = min(self._whole(self.limit), self.limit_max)
+        self.limit = self._whole(self.limit, segment)
         self.edge = self.next + min(self.limit, 0xFFFF)
 
-    def _whole(self, size: int) -> int:
-        """Rounded up to whole segments."""
-        return -(-size // self.segment) * self.segment
+    def _whole(self, size: int, segment: int) -> int:
+        """At most limit_max, rounded up to whole segments, or down where the window field ends."""
+        segments = min(-(-min(size, self.limit_max) // segment), (0xFFFF << self.scale) // segment)
+        return segments * segment
 
     def deliver(self, data: bytes) -> None:
         """Data that is next in order."""
@@ -175,7 +172,7 @@ class Receiver:
         self.edge = max(self.edge, self.next + (field << scale))
         return field
 
-    def tune(self, now: float, rtt: float, echo_age: float) -> None:
+    def tune(self, now: float, rtt: float, echo_age: float, segment: int) -> None:
         """Once a round trip: let the buffer hold twice what was read in one, and up to four times while that grows.
 
         In slow start a peer doubles, and what is allowed now is for what it sends two round trips after what was
@@ -186,7 +183,7 @@ class Receiver:
         drained = self._drained
         if self.tune_at:
             growth = max(0, drained - self._drained_before)
-            self.limit = min(max(self.limit, self._whole(min(2 * drained + 4 * growth, 4 * drained))), self.limit_max)
+            self.limit = max(self.limit, self._whole(min(2 * drained + 4 * growth, 4 * drained), segment))
         self._drained_before = drained
         self._drained = 0
         self.tune_at = now + max(rtt, min(echo_age, 8 * rtt))

@@ -110,6 +110,11 @@ class ControlBlock:
         """IP and TCP headers without options."""
         return 40 if len(self.flow.local) == 4 else 60
 
+    @property
+    def their_segment(self) -> int:
+        """The payload of a full segment of theirs."""
+        return min(self.receiver.mss, self.sender.peer_mss) - TIMESTAMP_BYTES * self.timestamps
+
     def _prepare_headers(self, size: int) -> None:
         """For segments with a TCP header of `size` bytes and no payload."""
         local, remote = self.flow.local, self.flow.remote
@@ -169,8 +174,7 @@ class ControlBlock:
             self._prepare_headers(HEADER_BYTES)
         if syn.mss is not None:
             sender.peer_mss = max(syn.mss, settings.mss_floor)
-        segment = min(self.receiver.mss, sender.peer_mss) - TIMESTAMP_BYTES * self.timestamps
-        self.receiver.start(syn.seq, receive_scale(settings) if scaled else 0, segment, sack=self.sack)
+        self.receiver.start(syn.seq, receive_scale(settings) if scaled else 0, self.their_segment, sack=self.sack)
         self.set_path_mtu(self.mtu)
         self.congestion = settings.congestion_control(sender.mss, settings.send_window_max)
 

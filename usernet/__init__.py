@@ -26,6 +26,7 @@ from usernet.errors import (
 )
 
 if TYPE_CHECKING:
+    from usernet.aio.datagram_forwarder import DatagramForwarder, DatagramForwarderStatistics
     from usernet.aio.datagrams import Datagrams
     from usernet.aio.forwarder import ForwarderStatistics, Inbound, StreamForwarder
     from usernet.aio.network import Network, NetworkStatistics
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "ConfigError",
+    "DatagramForwarder",
+    "DatagramForwarderStatistics",
     "Datagrams",
     "DialError",
     "EndpointUnresolved",
@@ -59,6 +62,8 @@ __all__ = [
 
 _LAZY = {
     "Config": "usernet.config",
+    "DatagramForwarder": "usernet.aio.datagram_forwarder",
+    "DatagramForwarderStatistics": "usernet.aio.datagram_forwarder",
     "Datagrams": "usernet.aio.datagrams",
     "ForwarderStatistics": "usernet.aio.forwarder",
     "Inbound": "usernet.aio.forwarder",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, Dialler
+from usernet.aio.datagram_forwarder import DatagramForwarder
 from usernet.aio.datagrams import Datagrams, DatagramTransport
 from usernet.aio.device import Device
 from usernet.aio.endpoints import Endpoints
@@ -46,6 +47,7 @@ DIAL_TIMEOUT: Final = 10.0
 KEEPALIVE_IDLE: Final = 7200.0  # s; on for everybody: a peer that has vanished must not be held for ever
 LINGER_SECONDS: Final = 1.0  # how long close() waits for the far end to acknowledge what was written
 LINGER_STEP: Final = 0.01
+_NO_PORT: Final = "port 0 cannot be forwarded; None is every port"
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
@@ -238,9 +240,19 @@ class Network:
         for every port.  Raises OSError (EADDRINUSE), ValueError.
         """
         if port == 0:
-            raise ValueError("port 0 cannot be forwarded; None is every port")
+            raise ValueError(_NO_PORT)
         forwarder = self._host.forwards.open(networks_of(host), port or 0)
         return StreamForwarder(self._link, self._tasks, forwarder, dial, self.dial_timeout)
+
+    async def create_datagram_forwarder(self, dial: Dial, host: str | None, port: int | None) -> DatagramForwarder:
+        """As create_forwarder, for UDP: each client and destination has a backend of its own until it is idle.
+
+        `dial` returns what loop.create_datagram_endpoint does, with a remote_addr.
+        """
+        if port == 0:
+            raise ValueError(_NO_PORT)
+        forwarder = self._host.flows.open(networks_of(host), port or 0)
+        return DatagramForwarder(self._link, self._tasks, forwarder, dial, self.dial_timeout)
 
     async def create_datagram_endpoint(
         self,

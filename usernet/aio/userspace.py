@@ -13,10 +13,11 @@ from typing import Final, Protocol, assert_never
 
 from usernet.aio.runtime import boottime
 from usernet.burst.packets import PacketBurst, SuperPacket
-from usernet.stack.events import Abandoned, Accepted, Asked, EchoFailed, EchoReply, Stalled
+from usernet.stack.events import Abandoned, Accepted, Asked, EchoFailed, EchoReply, FlowBegun, FlowEnded, Stalled
 from usernet.stack.host import Host
 from usernet.stack.listener import Forwarder, Listener
 from usernet.stack.udp import UdpSocket
+from usernet.stack.udpflow import UdpFlow, UdpForwarder
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import Flow
 from usernet.tcp.state import State
@@ -34,7 +35,7 @@ class Owner(Protocol):
     def is_closing(self) -> bool: ...
 
     def end(self, error: OSError) -> None:
-        """The network is closed."""
+        """The network is closed, or what it owns has ended by itself."""
 
 
 class Acceptor(Protocol):
@@ -53,6 +54,14 @@ class Answerer(Acceptor, Protocol):
     def close(self) -> None: ...
 
 
+class Beginner(Protocol):
+    """Who becomes the owner of each new flow of a UDP forwarder."""
+
+    def on_begun(self, flow: UdpFlow) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class UserspaceLink:
     """`host` behind the PacketLink interface; `on_stalled` hears of destinations that have stopped answering."""
 
@@ -63,6 +72,7 @@ class UserspaceLink:
         self._owners: dict[Endpoint, Owner] = {}
         self._acceptors: dict[Listener, Acceptor] = {}
         self._answerers: dict[Forwarder, Answerer] = {}
+        self._beginners: dict[UdpForwarder, Beginner] = {}
         self._echoes: dict[tuple[bytes, int, int], asyncio.Future[None]] = {}
         self._changed: dict[Connection, None] = {}
         self._wake: Callable[[], None] = _nobody
@@ -117,6 +127,8 @@ class UserspaceLink:
         """Accept no more and end what is open; `flushing`: but what was closed may still send what it has left."""
         for answerer in list(self._answerers.values()):
             answerer.close()
+        for beginner in list(self._beginners.values()):
+            beginner.close()
         for listener in list(self._acceptors):
             self.stop_accepting(listener)
         for owner in list(self._owners.values()):
@@ -164,6 +176,13 @@ class UserspaceLink:
             listener.close()
             self._wake()
 
+    def begin_from(self, forwarder: UdpForwarder, beginner: Beginner) -> None:
+        self._beginners[forwarder] = beginner
+
+    def stop_beginning(self, forwarder: UdpForwarder) -> None:
+        if self._beginners.pop(forwarder, None) is not None:
+            forwarder.close()
+
     def expect_echo(self, remote: bytes, ident: int, sequence: int) -> asyncio.Future[None]:
         """Done when that reply arrives; cancel it to stop waiting."""
         key = (remote, ident, sequence)
@@ -192,6 +211,11 @@ class UserspaceLink:
                 self._on_echo(event)
             elif isinstance(event, Asked | Abandoned):
                 self._on_client(event)
+            elif isinstance(event, FlowBegun):
+                self._on_flow(event.flow)
+            elif isinstance(event, FlowEnded):
+                if (owner := owners.get(event.flow)) is not None:
+                    owner.end(TimeoutError(errno.ETIMEDOUT, "the flow was idle"))
             elif isinstance(event, Stalled):
                 self._on_stalled(event.remote)
             else:
@@ -221,6 +245,15 @@ class UserspaceLink:
                 answerer.on_abandoned(event.flow)
         except Exception as error:  # noqa: BLE001 - as above
             self._report(error, answerer)
+
+    def _on_flow(self, flow: UdpFlow) -> None:
+        beginner = self._beginners.get(flow.forwarder)
+        if beginner is None or flow.is_closed:  # as above
+            return
+        try:
+            beginner.on_begun(flow)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._report(error, beginner)
 
     def _on_echo(self, event: EchoReply | EchoFailed) -> None:
         future = self._echoes.get((event.remote, event.ident, event.sequence))

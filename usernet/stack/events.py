@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from usernet.stack.listener import Forwarder, Listener
+from usernet.stack.udpflow import UdpFlow
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import Flow
 
@@ -34,6 +35,20 @@ class Abandoned:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowBegun:
+    """A client has sent a first datagram for a UDP forwarder; it waits in the flow."""
+
+    flow: UdpFlow
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEnded:
+    """Nothing has moved for so long that the flow is closed now."""
+
+    flow: UdpFlow
+
+
+@dataclass(frozen=True, slots=True)
 class EchoReply:
     """An answer to a ping; whether anybody waits for it is the owner's matter."""
 
@@ -60,4 +75,4 @@ class Stalled:
     remote: bytes
 
 
-HostEvent = Accepted | Asked | Abandoned | EchoReply | EchoFailed | Stalled
+HostEvent = Accepted | Asked | Abandoned | FlowBegun | FlowEnded | EchoReply | EchoFailed | Stalled

@@ -23,7 +23,7 @@ from usernet.burst.packets import Drops
 from usernet.stack.events import Abandoned, Asked, HostEvent
 from usernet.stack.flows import flow_key
 from usernet.stack.listener import Forwarder, Listener
-from usernet.stack.takers import Network, Takers
+from usernet.stack.takers import Network, Takers, whole
 from usernet.stack.timers import Timer, TimerWheel
 from usernet.tcp.seq import MASK
 from usernet.tcp.settings import Flow
@@ -124,9 +124,7 @@ class Forwards:
         listens to.  Raises OSError (EADDRINUSE).
         """
         connections = self._connections
-        if networks is None:
-            networks = [(address, len(address) * 8) for address in connections.addresses]
-        taken = list(networks)
+        taken = whole(connections.addresses) if networks is None else list(networks)
         for address, _ in taken:
             if port and connections.is_listening(address, port):
                 raise OSError(errno.EADDRINUSE, f"TCP port {port} is in use")

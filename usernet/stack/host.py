@@ -32,6 +32,8 @@ from usernet.stack.stall import StallProbe
 from usernet.stack.statistics import HostStatistics
 from usernet.stack.timers import TimerWheel
 from usernet.stack.udp import UdpSocket, UdpSockets
+from usernet.stack.udpflow import Look
+from usernet.stack.udpflows import UdpFlows
 from usernet.tcp.connection import Connection
 from usernet.tcp.pathmtu import PathMtus
 from usernet.tcp.settings import TcpSettings
@@ -77,6 +79,7 @@ class Host:
         self.forwards = self._connections.forwards  # inbound connections for others: open, admit, refuse
         self._udp = UdpSockets(self.addresses, self._paths, random, self._outbox, self._drops, self._mark_socket)
         self._icmp = IcmpSender(self._outbox, self._drops, mtu, random)
+        self.flows = UdpFlows(self._udp, self._icmp, self._wheel, self._drops, self._emit)  # the same for UDP
         self._reassembly_v4 = Reassembler(CAPACITY_V4, TIMEOUT_V4, self._drops)
         self._reassembly_v6 = Reassembler(CAPACITY_V6, TIMEOUT_V6, self._drops)
         self._now = 0.0
@@ -155,7 +158,10 @@ class Host:
             self._dispatch(packet, buf, start, segments, flags, now)
 
     def _is_for_us(self, address: bytes) -> bool:
-        return address in self._own or (self.forwards.takers.covers(address) and names_one_host(address))
+        if address in self._own:
+            return True
+        is_taken = self.forwards.takers.covers(address) or self.flows.takers.covers(address)
+        return is_taken and names_one_host(address)
 
     def _receive_fragment(self, packet: IpPacket, buf: memoryview, start: int, now: float, looped: bool) -> None:
         reassembler = self._reassembly_v4 if len(packet.source) == 4 else self._reassembly_v6
@@ -184,7 +190,8 @@ class Host:
         elif protocol == UDP:
             datagram = parse_udp(buf, at, end, source, destination, verified=verified)
             key = flow_key(source, destination, datagram.source_port, datagram.destination_port)
-            if not self._udp.receive(key, source, destination, datagram):
+            taken = self._udp.receive(key, source, destination, datagram)
+            if not taken and not self.flows.receive(source, destination, datagram, now):
                 self._drops.count("udp-no-socket")
                 self._icmp.unreachable(bytes(buf[start:end]), source, Kind.PORT_UNREACHABLE, now)
         elif protocol == (ICMP if len(source) == 4 else ICMPV6):
@@ -269,6 +276,8 @@ class Host:
                 self._expire_fragments(timer, now)
             elif isinstance(timer, Asking):
                 self.forwards.expire(timer)
+            elif isinstance(timer, Look):
+                self.flows.look(timer, now)
             elif isinstance(timer, StallProbe):
                 self._connections.probe(self._rows_in, now)
         self._events += stalled
@@ -341,6 +350,7 @@ class Host:
             syn_cookies_sent=self._connections.cookies.sent,
             syn_cookies_redeemed=self._connections.cookies.redeemed,
             udp_sockets=len(self._udp),
+            udp_flows=len(self.flows),
             narrow_paths=len(self._paths),
             path_mtu_reductions=self._paths.reductions,
             senders_waiting=self._outbox.senders_waiting,

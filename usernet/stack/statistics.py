@@ -23,6 +23,7 @@ class HostStatistics:
     syn_cookies_sent: int  # answers to SYNs that a full listener did not keep
     syn_cookies_redeemed: int  # clients that came back with one
     udp_sockets: int
+    udp_flows: int  # of these: forwarded
     narrow_paths: int  # destinations known to take less than the tunnel's MTU
     path_mtu_reductions: int  # how often one was found to
     senders_waiting: int

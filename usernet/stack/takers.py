@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from usernet.wire.ip import format_address
@@ -63,8 +63,10 @@ class Takers(Generic[T]):
         """Whether exactly this port is forwarded, and not only along with every other."""
         return any(name.port == port and _contains(name.network, address) for name in self._by_name)
 
-    def __iter__(self) -> Iterator[T]:
-        return iter(dict.fromkeys(self._by_name.values()))
+
+def whole(addresses: Iterable[bytes]) -> list[Network]:
+    """Each address as a network of its own."""
+    return [(address, len(address) * 8) for address in addresses]
 
 
 def _contains(network: Network, address: bytes) -> bool:

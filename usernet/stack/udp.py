@@ -10,19 +10,23 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from usernet.burst.packets import Drops, SuperPacket
 from usernet.errors import NetworkUnreachable
 from usernet.stack.flows import choose_source, flow_key
 from usernet.stack.outbox import Outbox
 from usernet.stack.ports import pick_port
+from usernet.stack.takers import Takers
 from usernet.tcp.pathmtu import PathMtus, believable
 from usernet.tcp.tcb import READABLE, WRITABLE
 from usernet.wire.icmp import Quoted
 from usernet.wire.ip import UDP, format_address, is_multicast
 from usernet.wire.packet import fragment
 from usernet.wire.udp import MAX_PAYLOAD_BYTES_V4, MAX_PAYLOAD_BYTES_V6, UdpDatagram
+
+if TYPE_CHECKING:
+    from usernet.stack.udpflow import UdpForwarder
 
 RECEIVE_BYTES: Final = 208 << 10  # what Linux gives by default
 SEND_BYTES: Final = 208 << 10
@@ -144,7 +148,7 @@ class UdpSocket:
 class UdpSockets:
     """All UDP sockets of a host.  `mark` puts a socket on the host's ready list with some readiness."""
 
-    __slots__ = ("_addresses", "_by_flow", "_by_port", "_mark", "_paths", "_random", "drops", "outbox")
+    __slots__ = ("_by_flow", "_by_port", "_mark", "_paths", "_random", "addresses", "drops", "outbox", "takers")
 
     def __init__(
         self,
@@ -155,10 +159,11 @@ class UdpSockets:
         drops: Drops,
         mark: Callable[[UdpSocket, int], None],
     ) -> None:
-        self._addresses = addresses
+        self.addresses = addresses
         self._paths = paths
         self._random = random
         self._mark = mark
+        self.takers: Takers[UdpForwarder] = Takers()  # of what no socket is there for
         self._by_flow: dict[bytes, UdpSocket] = {}
         self._by_port: dict[bytes, UdpSocket] = {}  # own address and port
         self.outbox = outbox
@@ -169,14 +174,14 @@ class UdpSockets:
 
     def open(self, port: int, address: bytes | None, remote: Remote | None) -> UdpSocket:
         """Raises OSError: EADDRINUSE, EADDRNOTAVAIL, NetworkUnreachable."""
-        if address is not None and address not in self._addresses:
+        if address is not None and address not in self.addresses:
             raise OSError(errno.EADDRNOTAVAIL, f"{format_address(address)} is not an address of this tunnel")
         if remote is not None and address is None:
-            address = choose_source(self._addresses, remote[0])
-        locals_ = self._addresses if address is None else (address,)
+            address = choose_source(self.addresses, remote[0])
+        locals_ = self.addresses if address is None else (address,)
 
         def is_free(candidate: int) -> bool:
-            bound = any(local + candidate.to_bytes(2, "big") in self._by_port for local in locals_)
+            bound = any(self.is_bound(local, candidate) or self.takers.is_taken(local, candidate) for local in locals_)
             if remote is None or address is None:
                 return not bound
             return not bound and flow_key(remote[0], address, remote[1], candidate) not in self._by_flow
@@ -185,9 +190,15 @@ class UdpSockets:
         if chosen is None or not is_free(chosen):
             raise OSError(errno.EADDRINUSE, f"UDP port {port} is in use" if port else "no UDP port is free")
         socket = UdpSocket(self, (address, chosen), remote)
+        self.add(socket)
+        return socket
+
+    def add(self, socket: UdpSocket) -> None:
         for table, key in self._keys(socket):
             table[key] = socket
-        return socket
+
+    def is_bound(self, address: bytes, port: int) -> bool:
+        return address + port.to_bytes(2, "big") in self._by_port
 
     def remove(self, socket: UdpSocket) -> None:
         for table, key in self._keys(socket):
@@ -197,7 +208,7 @@ class UdpSockets:
         address, port = socket.local
         if socket.remote is not None and address is not None:
             return [(self._by_flow, flow_key(socket.remote[0], address, socket.remote[1], port))]
-        locals_ = self._addresses if address is None else (address,)
+        locals_ = self.addresses if address is None else (address,)
         return [(self._by_port, local + port.to_bytes(2, "big")) for local in locals_]
 
     def packets_of(self, socket: UdpSocket, data: bytes, remote: Remote, now: float) -> list[bytes]:
@@ -208,14 +219,14 @@ class UdpSockets:
             raise OSError(errno.EMSGSIZE, f"a datagram of {len(data)} bytes; UDP carries at most {largest}")
         if is_multicast(address):
             raise NetworkUnreachable(f"{format_address(address)}: multicast does not go through a tunnel")
-        source = socket.local[0] or choose_source(self._addresses, address)
+        source = socket.local[0] or choose_source(self.addresses, address)
         if len(source) != len(address):
             raise NetworkUnreachable(f"{format_address(source)} cannot speak to {format_address(address)}")
         payload = UdpDatagram(socket.local[1], port, data).encode(source, address)
         mtu = self._paths.to(address, now)
         ident = int.from_bytes(self._random(4), "big") if len(payload) + 40 > mtu else 0
         packets = fragment(source, address, UDP, payload, mtu, ident)
-        if address not in self._addresses:
+        if address not in self.addresses:
             return packets
         for packet in packets:
             self.outbox.loop_back(SuperPacket(packet))

@@ -170,3 +170,65 @@ def nothing_left(beside: Beside) -> bool:
         0,
         0,
     )
+
+
+def test_keepalive_of_theirs_is_answered(beside: Beside) -> None:
+    ours, theirs = active(beside)
+    for option, seconds in ((socket.TCP_KEEPIDLE, 1), (socket.TCP_KEEPINTVL, 1), (socket.TCP_KEEPCNT, 2)):
+        theirs.setsockopt(socket.IPPROTO_TCP, option, seconds)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    before = beside.packets_in
+    beside.run(lambda: beside.packets_in >= before + 3, "three probes", 10)
+    assert beside.ss(port_of(theirs)).startswith("ESTAB")
+    assert ours.state is State.ESTABLISHED
+
+
+def test_they_connect_anew_out_of_our_time_wait(beside: Beside) -> None:
+    """RFC 9293 3.6.1, RFC 6191: the same two ports, at once."""
+    for _ in range(3):
+        ours, theirs = passive(beside, prepare=lambda sock: bind(sock, PORT + 9))
+        close(beside, ours)
+        theirs.shutdown(socket.SHUT_WR)
+        beside.run(lambda ours=ours: ours.state is State.TIME_WAIT, "our TIME-WAIT")  # type: ignore[misc]
+        theirs.close()
+    assert beside.station.host.statistics().connections == {"TIME-WAIT": 1}
+
+
+def test_we_connect_anew_out_of_their_time_wait(beside: Beside) -> None:
+    """Our sequence numbers and timestamps of one flow only grow, so the kernel believes the SYN (RFC 6528 3)."""
+    host = beside.station.host
+    with beside.listener() as listener:
+        for _ in range(3):
+            accepted = beside.submit(lambda: beside.accept(listener))
+            ours = host.connect(pack_address(ADDRESSES[socket.AF_INET][1]), port_of(listener), clock(), local_port=PORT)
+            beside.run(accepted.done, "the handshake", 3)
+            theirs = accepted.result()
+            theirs.shutdown(socket.SHUT_WR)
+            beside.run(lambda ours=ours: ours.at_eof, "their FIN")  # type: ignore[misc]
+            close(beside, ours)
+            beside.run(lambda ours=ours: ours.state is State.CLOSED, "the ACK of our FIN")  # type: ignore[misc]
+            assert "TIME-WAIT" in beside.ss(port_of(listener))
+
+
+def bind(sock: socket.socket, port: int) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((ADDRESSES[socket.AF_INET][1], port))
+
+
+@pytest.mark.parametrize(("lost", "segments"), [(False, 10), (True, 1)])
+def test_the_initial_window(beside: Beside, lost: bool, segments: int) -> None:
+    """RFC 6928 2; RFC 5681 3.1 where the SYN was lost: it is the router that loses it."""
+    beside.delay = 0.1
+    beside.lose(ALL if lost else 0)
+    with beside.listener() as listener:
+        accepted = beside.submit(lambda: beside.accept(listener))
+        ours = beside.station.host.connect(pack_address(ADDRESSES[socket.AF_INET][1]), port_of(listener), clock())
+        beside.linger(0.15)
+        beside.lose(0)
+        beside.run(lambda: ours.state is State.ESTABLISHED and accepted.done(), "the handshake")
+    before = beside.packets_out
+    beside.station.write(ours, DATA[: 100 << 10], clock())
+    beside.linger(0.1)
+    assert beside.packets_out - before == segments
+    read = beside.submit(lambda: accepted.result().recv(1 << 20))
+    beside.run(read.done, "the data")

@@ -41,13 +41,14 @@ def passive(
     """The kernel connects, we accept; `prepare` sees its socket before that."""
     station = beside.station
     listener = station.host.listen(port)
+    before = len(station.accepted)
     theirs = beside.open_socket(family)
     if receive_buffer:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     if prepare is not None:
         prepare(theirs)
     dialled = beside.submit(lambda: theirs.connect((ADDRESSES[socket.AddressFamily(family)][0], port)))
-    beside.run(lambda: dialled.done() and station.accepted, "the handshake")
+    beside.run(lambda: dialled.done() and len(station.accepted) > before, "the handshake")
     dialled.result()
     listener.close()
     return station.accepted[-1], theirs

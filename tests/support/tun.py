@@ -145,8 +145,11 @@ class Beside:
     def lose(self, per_mille: int) -> None:
         """The router loses this share of TCP segments, of both directions."""
         these = f"numgen random mod 1000 < {per_mille}" if per_mille < 1000 else ""
-        rule = f"meta l4proto tcp {these} counter drop\n" if per_mille else ""
-        chain = "chain forward {\n type filter hook forward priority 0;\n" + rule + "}\n"
+        self.filter(f"meta l4proto tcp {these} counter drop" if per_mille else "")
+
+    def filter(self, rule: str) -> None:
+        """The router does this, in nftables' words, to what passes; instead of what it did before."""
+        chain = f"chain forward {{\n type filter hook forward priority 0;\n{rule}\n}}\n"
         run("ip", "netns", "exec", self.router, "nft", "-f", "-",
             stdin=f"table inet loss\ndelete table inet loss\ntable inet loss {{\n{chain}}}\n")  # fmt: skip
 
@@ -178,10 +181,17 @@ class Beside:
     def submit(self, work: Callable[[], T]) -> concurrent.futures.Future[T]:
         return self._pool.submit(work)
 
-    def open_socket(self, family: int = socket.AF_INET) -> socket.socket:
-        """A TCP socket of the kernel beside us."""
-        with socket_in(self.kernel):
-            sock = socket.socket(family, socket.SOCK_STREAM)
+    def open_socket(
+        self,
+        family: int = socket.AF_INET,
+        kind: int = socket.SOCK_STREAM,
+        protocol: int = 0,
+        *,
+        namespace: str | None = None,
+    ) -> socket.socket:
+        """A socket of the kernel beside us, or the router's."""
+        with socket_in(namespace or self.kernel):
+            sock = socket.socket(family, kind, protocol)
         return self._keep(sock)
 
     def _keep(self, sock: socket.socket) -> socket.socket:

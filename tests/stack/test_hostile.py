@@ -137,6 +137,33 @@ def test_a_fragment_flood_is_bounded() -> None:
     assert statistics.timers == 0
 
 
+@pytest.mark.parametrize(("family", "limit", "seconds"), [(0, 4 << 20, 30.0), (1, 3 << 20, 60.0)])
+@pytest.mark.parametrize("size", [8, 1200])
+def test_fragments_weigh_no_more_than_their_limit(family: int, limit: int, seconds: float, size: int) -> None:
+    """Objects and all, whatever their size; and they go when their time is over."""
+    own, remote = FAMILIES[family]
+    mtu = size + (20, 48)[family]
+    station = Station(B4, B6)
+    bursts = [
+        burst_of([fragment(own, remote, UDP, bytes(3 * size), mtu, ident)[0] for ident in range(at, at + 500)])
+        for at in range(0, 6500, 500)
+    ]
+    tracemalloc.start()
+    try:
+        for burst in bursts:
+            station.host.receive_packets(burst, 1.0)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert limit * 0.6 < held < limit
+    assert limit * 0.9 < station.host.statistics().fragment_bytes <= limit
+    assert station.host.statistics().drops["fragment-evicted"] > 500
+    station.host.handle_timeout(1.0 + seconds - 0.1)
+    assert station.host.statistics().fragment_bytes > limit * 0.9
+    station.host.handle_timeout(1.0 + seconds + 0.1)
+    assert station.host.statistics().fragment_bytes == 0
+
+
 def test_what_we_owe_others_is_bounded() -> None:
     station = Station(B4)
     segment = encode_segment(A4, B4, 999, 81, 5, 6, ACK, 1000)

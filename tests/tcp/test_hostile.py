@@ -174,3 +174,12 @@ def test_no_flood_of_answers() -> None:
     for ack in range(1000):
         peer.sends(f"0:{ack + 10} A")
     assert len(peer.hears()) <= 4
+
+
+@pytest.mark.parametrize(("sack", "most"), [(True, 8), (False, 64)])
+def test_no_flood_of_duplicate_acknowledgements(sack: bool, most: int) -> None:
+    """What came out of order is answered one by one, but not without end where nobody takes the answers."""
+    peer = Peer.established(syn={"sack_permitted": sack})
+    for at in range(1000):
+        peer.sends(f"{3 + 4 * at}:1 A", b"xx")
+    assert most / 2 < len(peer.hears()) <= most

@@ -1,6 +1,7 @@
-"""The composition root: a configuration and flags -> a tunnel, a proxy in front of it, and what is said about both.
+"""The composition root: a configuration and flags -> a tunnel, a proxy in front of it, forwards, and what is said.
 
-The stages of `run`: tunnel up -> listeners open -> hello -> wait for a signal -> listeners, then the tunnel, closed.
+The stages of `run`: tunnel up -> listeners and forwards open -> hello -> wait for a signal -> these, then the tunnel,
+closed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import usernet
+from proxy.daemon.forwarding import forward, shown
 from proxy.daemon.hints import shell_lines
 from proxy.daemon.listeners import Listen
 from proxy.daemon.narrator import Line, Narrator, format_endpoint, short_key
@@ -56,9 +58,12 @@ async def run(config: Config, options: Options) -> None:
         where = f" on UDP port {port}" if port else ""
         raise StartError(f"the tunnel cannot start{where}: {error.strerror or error}") from error
     try:
-        async with serve(
-            network, options.listeners, dial_timeout=options.dial_timeout, allow_anyone=options.allow_anyone
-        ) as bound:
+        async with (
+            serve(
+                network, options.listeners, dial_timeout=options.dial_timeout, allow_anyone=options.allow_anyone
+            ) as bound,
+            forward(network, config.server_tunnels),
+        ):
             for line in hello(config, network, bound):
                 log.info("%s", line)
             network.request_handshakes()
@@ -114,6 +119,8 @@ def hello(config: Config, network: usernet.Network, bound: Sequence[Bound]) -> I
     yield f"tunnel: {', '.join(network.addresses)}, MTU {network.mtu}, UDP port {network.listen_port}"
     for peer in config.peers:
         yield f"peer {short_key(peer.public_key)}: {_endpoint(peer)}, {_allowed(peer)}"
+    for tunnel in config.server_tunnels:
+        yield shown(tunnel)
     for one in bound:
         yield f"proxy: {one}"
     if bound:

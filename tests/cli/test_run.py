@@ -155,3 +155,47 @@ async def test_descriptors_and_imports(far: Far) -> None:
     assert "proxy.daemon.app" in imported
     for name in ("rich", "dns", "h11", "uvloop", "hypothesis", "difflib", "importlib.metadata", "nacl"):
         assert not any(module == name or module.startswith(name + ".") for module in imported), name
+
+
+async def test_server_tunnels(far: Far) -> None:
+    """What the file forwards is answered by this machine; who is not there refuses at once."""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello " + await reader.read())
+        writer.close()
+
+    class Echo(asyncio.DatagramProtocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = transport
+
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            self.transport.sendto(data, addr)  # type: ignore[attr-defined]
+
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    echo, _ = await loop.create_datagram_endpoint(Echo, ("127.0.0.1", 0))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        ports = [one.getsockname()[1] for one in (server.sockets[0], unused)] + [echo.get_extra_info("sockname")[1]]
+        far.append(f"[TCPServerTunnel]\nListenPort = 80\nTarget = localhost:{ports[0]}\n")
+        far.append(f"[TCPServerTunnel]\nListenPort = 81\nTarget = 127.0.0.1:{ports[1]}\n")
+        far.append(f"[UDPServerTunnel]\nListenPort = 80\nTarget = 127.0.0.1:{ports[2]}\n")
+        async with Daemon.start("run", str(far.file), "--socks5-server", "127.0.0.1:0") as daemon:
+            await daemon.line(rf"forward: TCP port 80 to localhost:{ports[0]}")
+            await daemon.line(rf"forward: UDP port 80 to 127\.0\.0\.1:{ports[2]}")
+            await daemon.line("handshake with .* completed")
+            reader, writer = await far.network.open_connection(NEAR, 80)
+            writer.write(b"there")
+            writer.write_eof()
+            assert await reader.read() == b"hello there"
+            writer.close()
+            for port in (81, 82):
+                with pytest.raises(ConnectionRefusedError):
+                    await far.network.open_connection(NEAR, port)
+            async with await far.network.open_datagrams(remote_addr=(NEAR, 80)) as datagrams:
+                datagrams.send(b"ping")
+                assert (await datagrams.receive())[0] == b"ping"
+            assert await daemon.stop() == 0, daemon.text
+            assert "Traceback" not in daemon.text
+    echo.close()
+    server.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from usernet.config import Config, load, parse
+from usernet.config import Config, ServerTunnel, load, parse
 from usernet.errors import ConfigError
 
 OWN = base64.b64encode(bytes(range(32))).decode()
@@ -19,6 +19,7 @@ PSK = base64.b64encode(bytes(range(96, 128))).decode()
 INTERFACE = f"[Interface]\nPrivateKey = {OWN}\nAddress = 10.0.0.2/24\nDNS = 10.0.0.1\n"
 PEER_SECTION = f"[Peer]\nPublicKey = {PEER}\nEndpoint = 192.0.2.1:51820\nAllowedIPs = 0.0.0.0/0\n"
 GOOD = INTERFACE + PEER_SECTION
+TUNNEL = "[TCPServerTunnel]\nListenPort = 80\nTarget = 127.0.0.1:8080\n"
 
 
 def problems(text: str) -> list[str]:
@@ -66,6 +67,14 @@ Password = a#b c   # not this
 
 [http]
 BindAddress = :25345
+
+[TCPServerTunnel]
+ListenPort = 80
+Target = localhost:8080
+
+[UDPServerTunnel]
+ListenPort = 80
+Target = [::1]:5353
 """,
         "f",
     )
@@ -96,6 +105,10 @@ BindAddress = :25345
         "a#b c",
     )
     assert (http.kind, http.host, http.port, http.username) == ("http", "", 25345, None)
+    assert config.server_tunnels == (
+        ServerTunnel("tcp", 80, ("localhost", 8080), 34),
+        ServerTunnel("udp", 80, ("::1", 5353), 38),
+    )
     assert [(warning.line, warning.message.partition(":")[0]) for warning in config.warnings] == [
         (31, "this proxy is open to other machines and asks for no password")
     ]
@@ -155,7 +168,16 @@ def test_all_problems_at_once_in_line_order() -> None:
         (GOOD + PEER_SECTION, 9, "the [Peer] of line 5 has the same PublicKey"),
         (GOOD.replace("AllowedIPs", "Address"), 8, "it belongs to [Interface]"),
         (GOOD.replace("AllowedIPs", "Zzzz"), 8, "the keys are PublicKey, PresharedKey"),
-        (GOOD + "[TCPServerTunnel]\nListenPort = 1\n", 9, "not supported yet"),
+        (GOOD + "[TCPClientTunnel]\nBindAddress = :1\n", 9, "not supported yet"),
+        (GOOD + "[TCPServerTunnel]\nListenPort = 1\n", 9, "[TCPServerTunnel] has no Target; write who answers"),
+        (GOOD + "[UDPServerTunnel]\nTarget = a:1\n", 9, "[UDPServerTunnel] has no ListenPort; write the port"),
+        (GOOD + "[TCPServerTunnel]\nListenPort = 0\nTarget = a:1\n", 10, "'0' is not a number from 1 to 65535"),
+        (GOOD + "[TCPServerTunnel]\nListenPort = 1\nTarget = 80\n", 11, "'80' has no host; write host:port"),
+        (GOOD + "[TCPServerTunnel]\nListenPort = 1\nTarget = :80\n", 11, "the target has no host; write host:port"),
+        (GOOD + "[TCPServerTunnel]\nListenPort = 1\nTarget = a:0\n", 11, "a target's port cannot be 0"),
+        (GOOD + "[TCPServerTunnel]\nListenPorts = 1\nListenPort = 1\nTarget = a:1\n", 10, "did you mean ListenPort?"),
+        (GOOD + "[TCPServerTunel]\n", 9, "did you mean [TCPServerTunnel]?"),
+        (GOOD + TUNNEL + TUNNEL, 12, "the section of line 9 has the TCP ListenPort 80 already; give each a port"),
         (GOOD + "[Sock5]\n", 9, "did you mean [Socks5]?"),
         (GOOD + "[qqqqqq]\n", 9, "the sections are"),
         (GOOD + "[Peer\n", 9, "not the head of a section"),

@@ -59,13 +59,31 @@ PROXY = _table(
     Key("Password", values.credential),
 )
 
-SECTIONS: Mapping[str, Mapping[str, Key]] = {"interface": INTERFACE, "peer": PEER, "socks5": PROXY, "http": PROXY}
-TITLES = {"interface": "Interface", "peer": "Peer", "socks5": "Socks5", "http": "http"}
+SERVER_TUNNEL = _table(
+    Key("ListenPort", values.forwarded_port),
+    Key("Target", values.target),
+)
+
+SECTIONS: Mapping[str, Mapping[str, Key]] = {
+    "interface": INTERFACE,
+    "peer": PEER,
+    "socks5": PROXY,
+    "http": PROXY,
+    "tcpservertunnel": SERVER_TUNNEL,
+    "udpservertunnel": SERVER_TUNNEL,
+}
+TITLES = {
+    "interface": "Interface",
+    "peer": "Peer",
+    "socks5": "Socks5",
+    "http": "http",
+    "tcpservertunnel": "TCPServerTunnel",
+    "udpservertunnel": "UDPServerTunnel",
+}
 
 # wireproxy's, which this version does not know: said so, instead of "unknown".
 NOT_YET_SECTIONS = {
     "tcpclienttunnel": "TCPClientTunnel",
-    "tcpservertunnel": "TCPServerTunnel",
     "udpproxytunnel": "UDPProxyTunnel",
     "stdiotunnel": "STDIOTunnel",
     "resolve": "Resolve",

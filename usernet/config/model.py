@@ -56,6 +56,16 @@ class ProxySection:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerTunnel:
+    """A [TCPServerTunnel], as wireproxy has it, or a [UDPServerTunnel]: a port inside the tunnel, and who answers."""
+
+    kind: Literal["tcp", "udp"]
+    listen_port: int
+    target: tuple[str, int]  # a name or an IP literal without brackets, outside of the tunnel, and a port
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole file.  `warnings` are what a person should know and what does not stop it from working."""
 
@@ -63,3 +73,4 @@ class Config:
     peers: tuple[Peer, ...]
     proxies: tuple[ProxySection, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    server_tunnels: tuple[ServerTunnel, ...] = ()

@@ -4,7 +4,7 @@ Read wg(8) "CONFIGURATION FILE FORMAT" and wg-quick(8) "CONFIGURATION".  The sta
 
 1. lines.py: text -> sections of entries
 2. here: each entry -> a value by its row in keys.py
-3. here: values -> Interface, Peer, ProxySection, with what is missing
+3. here: values -> Interface, Peer, ProxySection, ServerTunnel, with what is missing
 4. lint.py: what is legal and yet probably not meant
 """
 
@@ -13,11 +13,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from usernet.config import keys, lint
 from usernet.config.lines import Section, read_lines, shown
-from usernet.config.model import NO_RESERVED, Config, Interface, Peer, ProxySection
+from usernet.config.model import NO_RESERVED, Config, Interface, Peer, ProxySection, ServerTunnel
 from usernet.config.values import BadValue, is_address, mask
 from usernet.errors import ConfigError, Problem
 
@@ -57,9 +58,7 @@ def parse(
     if builder.problems or config is None:
         raise ConfigError(tuple(sorted(builder.problems, key=lambda problem: problem.line)))
     warnings = [*builder.warnings, *lint.warnings(config, filename, world_readable)]
-    return Config(
-        config.interface, config.peers, config.proxies, tuple(sorted(warnings, key=lambda problem: problem.line))
-    )
+    return replace(config, warnings=tuple(sorted(warnings, key=lambda problem: problem.line)))
 
 
 # A section's values by lower-case key: (value, line); of a key that may be repeated, a list of them.
@@ -86,6 +85,7 @@ class _Builder:
         interface_line = 0
         peers: list[Peer] = []
         proxies: list[ProxySection] = []
+        tunnels: list[ServerTunnel] = []
         for section in sections:
             if section.name not in keys.SECTIONS:
                 self.unknown_section(section)
@@ -95,15 +95,19 @@ class _Builder:
             elif section.name == "peer":
                 if (peer := self.peer(section)) is not None:
                     peers.append(peer)
+            elif section.name.endswith("servertunnel"):
+                if (tunnel := self.server_tunnel(section)) is not None:
+                    tunnels.append(tunnel)
             elif (proxy := self.proxy(section)) is not None:
                 proxies.append(proxy)
         own = self.interface(interface, interface_line)
         self.duplicates(peers)
         self.shared(proxies)
+        self.ports_once(tunnels)
         if own is None:
             return None
         peers = self.without_ourselves(own, peers)
-        return Config(own, tuple(peers), tuple(proxies))
+        return Config(own, tuple(peers), tuple(proxies), server_tunnels=tuple(tunnels))
 
     # -- stage 2: entries -> values --
 
@@ -123,7 +127,9 @@ class _Builder:
         else:
             meant = keys.closest(section.name, list(keys.TITLES.values()))
             remedy = (
-                f"did you mean [{meant}]?" if meant else "the sections are [Interface], [Peer], [Socks5] and [http]"
+                f"did you mean [{meant}]?"
+                if meant
+                else "the sections are " + ", ".join(f"[{title}]" for title in keys.TITLES.values())
             )
             self.wrong(section.line, f"there is no section {shown(section.name)}", remedy)
 
@@ -240,6 +246,29 @@ class _Builder:
             password=found.get("password", (None,))[0],
             line=section.line,
         )
+
+    def server_tunnel(self, section: Section) -> ServerTunnel | None:
+        found = self.values(section, {})
+        title = keys.TITLES[section.name]
+        if "listenport" not in found:
+            self.wrong(section.line, f"[{title}] has no ListenPort", "write the port inside the tunnel, such as 8080")
+        if "target" not in found:
+            self.wrong(section.line, f"[{title}] has no Target", "write who answers, such as 127.0.0.1:8080")
+        port, target = found.get("listenport", (None,))[0], found.get("target", (None,))[0]
+        if port is None or target is None:
+            return None
+        return ServerTunnel("tcp" if section.name == "tcpservertunnel" else "udp", port, target, section.line)
+
+    def ports_once(self, tunnels: list[ServerTunnel]) -> None:
+        first: dict[tuple[str, int], int] = {}
+        for tunnel in tunnels:
+            line = first.setdefault((tunnel.kind, tunnel.listen_port), tunnel.line)
+            if line != tunnel.line:
+                self.wrong(
+                    tunnel.line,
+                    f"the section of line {line} has the {tunnel.kind.upper()} ListenPort {tunnel.listen_port} already",
+                    "give each a port of its own",
+                )
 
     def duplicates(self, peers: list[Peer]) -> None:
         first: dict[bytes, int] = {}

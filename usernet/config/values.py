@@ -68,6 +68,11 @@ def port(text: str) -> int:
     return number(text, 0, 65535, "write a port such as 51820")
 
 
+def forwarded_port(text: str) -> int:
+    """A port inside the tunnel, which others must know."""
+    return number(text, 1, 65535, "write the port that others connect to through the tunnel, such as 8080")
+
+
 def mtu(text: str) -> int:
     return number(text, MIN_MTU, MAX_MTU, "leave it out for 1420, or write 1280, which works everywhere")
 
@@ -158,6 +163,17 @@ def endpoint(text: str) -> tuple[str, int]:
         raise BadValue("the endpoint has no host", "write host:port, such as vpn.example.org:51820")
     if host_port == 0:
         raise BadValue("an endpoint's port cannot be 0", "write the peer's ListenPort, such as 51820")
+    return host, host_port
+
+
+def target(text: str) -> tuple[str, int]:
+    """`host:port` or `[IPv6]:port` of whoever answers, outside of the tunnel."""
+    remedy = "write host:port, such as 127.0.0.1:8080"
+    host, host_port = _host_and_port(text, remedy)
+    if not host:
+        raise BadValue("the target has no host", remedy)
+    if host_port == 0:
+        raise BadValue("a target's port cannot be 0", remedy)
     return host, host_port
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from usernet.tcp.flight import FLYING, LOST, SACKED, Flight
@@ -78,10 +78,11 @@ def test_a_peer_that_reneges_is_sent_everything() -> None:
     assert (found.sacked, found.lost) == (0, 20)
 
 
-VERBS = st.sampled_from(["send", "ack", "sack", "lose", "again", "find", "first"])
+VERBS = st.sampled_from(["send", "ack", "sack", "lose", "again", "find", "first", "overdue", "renege"])
 
 
 @given(st.lists(st.tuples(VERBS, st.integers(0, 60), st.integers(1, 45)), max_size=60))
+@settings(max_examples=200, deadline=None)
 def test_against_single_bytes(steps: list[tuple[str, int, int]]) -> None:
     found, una, nxt = Flight(), 0, 0
     state: dict[int, int] = {}
@@ -118,6 +119,18 @@ def test_against_single_bytes(steps: list[tuple[str, int, int]]) -> None:
             end = min(found.runs[0].end, una + MSS)
             found.lose_first(MSS)
             state |= dict.fromkeys(range(una, end), LOST)
+        elif verb == "overdue" and found.runs:
+            newest = found.runs[offset % len(found.runs)]
+            before = [run for run in found.runs if run.state == FLYING and (run.at, run.end) <= (newest.at, newest.end)]
+            late = [run for run in before if run.at + size / 3 <= now]
+            again_at = found.lose_overdue((newest.at, newest.end), size / 3, now)
+            for run in late:
+                state |= dict.fromkeys(range(run.start, run.end), LOST)
+            assert again_at == min((run.at + size / 3 for run in before if run not in late), default=float("inf"))
+        elif verb == "renege":
+            found.renege()
+            state = {at: LOST if what == SACKED else what for at, what in state.items()}
+        assert found.sacked_segments(1 << 60) == sum(run.state == SACKED for run in found.runs)
         assert [at for run in found.runs for at in range(run.start, run.end)] == list(range(una, nxt))
         assert all(state[at] == run.state for run in found.runs for at in range(run.start, run.end))
         assert found.sacked == sum(what == SACKED for what in state.values())

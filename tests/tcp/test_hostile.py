@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.tcp import Peer
 from usernet.tcp import State, TcpSettings
-from usernet.tcp.flight import MAX_RUNS
+from usernet.tcp.flight import MAX_RUNS, Run
 from usernet.wire.tcp import ACK, FIN, RST, SYN, TcpSegment
 
 OFFSETS = st.integers(-3, 3) | st.integers(-3000, 3000) | st.integers(-(2**31), 2**31)
@@ -151,6 +152,51 @@ def test_a_scoreboard_is_never_long() -> None:
     peer.sends(f"2:{1 + 9000 * 216} A")
     assert flight.runs == []
     assert peer.connection.recovery is None
+
+
+class Watched(list[Run]):
+    """Counts how often it is looked at."""
+
+    looks = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.looks += 1
+        return super().__getitem__(at)
+
+    def __iter__(self) -> Iterator[Run]:
+        for run in super().__iter__():
+            self.looks += 1
+            yield run
+
+
+@pytest.mark.parametrize("news", ["nothing", "known blocks", "one segment more", "a duplicate", "an acknowledgement"])
+def test_an_acknowledgement_looks_at_few_runs(news: str) -> None:
+    peer = Peer.established(syn={"window_scale": 7, "mss": 1})
+    peer.connection.congestion.cwnd = 1 << 22
+    peer.sends("1:1 A", b"x")
+    peer.connection.sender.sent_at = peer.now
+    peer.connection.write(bytes(4000 * 216))
+    peer.hears()
+    for at in range(2, 3800, 2):
+        peer.sends("2:1 A", sack=[(1 + at * 216, 1 + at * 216 + 216)])
+    peer.hears()
+    peer.sends("2:1 A")
+    flight = peer.connection.flight
+    watched = flight.runs = Watched(flight.runs)
+    for at in range(100):
+        end = 1 + 216 * (at + 1)
+        above = 1 + (3800 + 2 * at) * 216
+        options: dict[str, Any] = {
+            "nothing": {},
+            "known blocks": {"sack": [(1 + 2 * 216, 1 + 3 * 216), (1 + 4 * 216, 1 + 5 * 216)]},
+            "one segment more": {"sack": [(above, above + 216)]},
+            "a duplicate": {"sack": [(1, 217), (1 + 2 * 216, 1 + 3 * 216)]},
+            "an acknowledgement": {},
+        }[news]
+        peer.sends(f"2:{end if news == 'an acknowledgement' else 1} A", **options)
+        peer.hears()
+    assert len(watched) > 3000
+    assert watched.looks < 100 * 300
 
 
 def test_a_peer_that_wants_crumbs_gets_the_floor() -> None:

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from usernet.tcp.flight import FLYING, Delivered, Flight
+from usernet.tcp.flight import Delivered, Flight
 from usernet.tcp.rtt import RttEstimator
 
 DUPLICATE_THRESHOLD: Final = 3  # RFC 5681 3.2, RFC 8985 3.3.1
 PERSISTENCE: Final = 16  # recoveries (RFC 8985 6.2 step 4)
 
-_NEVER: Final = float("inf")
 _GRANULARITY: Final = 0.001  # s: less than that is what bursts and timers make, not the path
 _ROUNDING: Final = 1e-6
 
@@ -89,17 +88,4 @@ class Rack:
 
     def detect(self, flight: Flight, now: float, window: float) -> float:
         """Mark what is lost (step 5); when to look again."""
-        again_at = _NEVER
-        for run in flight.runs:
-            if run.state != FLYING:
-                continue
-            if (run.at, run.end) > (self._xmit_ts, self._end_seq):
-                if run.start >= flight.again_below:
-                    break  # from here on everything left later still
-                continue
-            due = run.at + self._rtt + window
-            if due > now + _ROUNDING:
-                again_at = min(again_at, due)
-            else:
-                flight.lose(run)
-        return again_at
+        return flight.lose_overdue((self._xmit_ts, self._end_seq), self._rtt + window, now + _ROUNDING)

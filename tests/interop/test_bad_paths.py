@@ -16,11 +16,12 @@ import pytest
 from tests.bench.badpaths import CLEAN, IMPAIRMENTS, RATE, Candidate, evenness, received, throughput
 from tests.interop.conftest import running
 from tests.support.badpath import PORT, BadPath, Path, bad_path
-from tests.support.lab import INNER_FAR, INNER_NEAR, NEAR, SINK_PORT, Lab, wait_for
+from tests.support.lab import INNER_FAR, INNER_FAR6, INNER_NEAR, NEAR, SINK_PORT, Lab, wait_for
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 SIZE = 2 << 20
+IP_AND_UDP = 28
 BAD = {
     "loss": Path(delay=0.002, loss=0.01),
     "late": Path(delay=0.002, late=0.1),
@@ -105,3 +106,23 @@ def test_outage(gso_lab: Lab, path: BadPath, outage: int) -> None:
     assert up.wait(60) == 0, lab.log("up.log")
     assert hashlib.sha256(target.read_bytes()).hexdigest() == digest
     assert answer.read_text().split() == [str(size), digest]
+
+
+def test_the_path_narrows_and_nobody_says_so(gso_lab: Lab, path: BadPath) -> None:
+    """To 1,300 bytes: an upload under way goes on within 5 s, and so do new ones, there and to another destination."""
+    lab = gso_lab
+    lab.blob("endless", 64 << 20)
+    lab.blob("small", 100_000)
+    to = f":{SINK_PORT}/discard"
+    through = ["curl", "-sS", "--limit-rate", "2M", "--max-time", "60", "-x", "socks5h://127.0.0.1:1080"]
+    path.set(Path(delay=0.01))
+    old = lab.start(
+        lab.near_command(*through, "-T", str(lab.dir / "site" / "endless"), f"http://{INNER_FAR}{to}"), log="old.log"
+    )
+    wait_for(lambda: received(lab) > 1 << 20, "the upload to be under way")
+    path.set(Path(delay=0.01, largest=1300 - IP_AND_UDP))
+    before = received(lab) + (256 << 10)  # some of it may have passed the relay already
+    wait_for(lambda: received(lab) > before, "the upload to go on", timeout=5)
+    for far in (INNER_FAR, f"[{INNER_FAR6}]"):
+        assert lab.curl(f"http://{far}{to}", "-T", str(lab.dir / "site" / "small"), timeout=5).split()[0] == b"100000"
+    lab.end(old)

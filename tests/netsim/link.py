@@ -36,6 +36,7 @@ class Conditions:
     duplicate: float = 0.0
     corrupt: float = 0.0
     hole: tuple[float, float] = (0.0, 0.0)  # from, until: nothing passes
+    largest: int = 0  # B of a packet; larger ones vanish, and no ICMP says so
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class Link:
         """When one packet arrives: never, once or twice; a negative time says it is damaged."""
         c, chance = self.conditions, self._random
         self.data_segments += is_data
+        if c.largest and size - _OUTER > c.largest:
+            return []
         at = now
         if c.rate:
             waiting = max(self._free_at - now, 0.0) * c.rate

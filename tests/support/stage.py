@@ -320,6 +320,13 @@ class Stage:
     def is_mss(self) -> int:
         return self.connection.sender.mss
 
+    def is_mtu(self) -> int:
+        return self.connection.mtu
+
+    def is_known_mtu(self) -> int:
+        """What a new connection would begin with."""
+        return self.connection.paths.to(FLOW.remote, self.now)
+
     def is_rto(self) -> float:
         return self.connection.rtt.timeout()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from usernet.tcp import blackhole
 from usernet.tcp.output import arm_retransmission, queue_refusal
 from usernet.tcp.recovery import Recovery
 from usernet.tcp.repair import detect_loss, progress, sack_arrives
@@ -115,6 +116,8 @@ def new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now:
         tcb.congestion.on_ack(ack - una, nxt - una, now, rtt.srtt, age)
     else:
         progress(tcb, recovery, una, ack, timestamp, now)
+    if tcb.search is not None:
+        blackhole.acknowledged(tcb, tcb.search, ack, now)
     arm_retransmission(tcb, now)
     if sender.fin and ack > sender.end:
         tcb.set_state(Event.FIN_ACKED, now)

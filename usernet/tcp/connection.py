@@ -36,6 +36,8 @@ class ConnectionStatistics:
     send_window: int
     receive_buffer: int
     mss: int
+    mtu: int  # of the path, as far as known
+    mtu_reductions: int
     srtt: float
     rto: float
     backoff: int
@@ -155,7 +157,7 @@ class Connection(ControlBlock):
         if mtu >= self.mtu or self.state is State.CLOSED:
             return
         was = self.sender.mss
-        self.set_path_mtu(mtu)
+        self.narrow(mtu, now)
         if self.sender.mss < was and self.sender.nxt > self.sender.una and self.state not in OPENING:
             lose_outstanding(self, now)  # not congestion: the window stays as it is
 
@@ -259,6 +261,8 @@ class Connection(ControlBlock):
             send_window=sender.window,
             receive_buffer=receiver.limit,
             mss=sender.mss,
+            mtu=self.mtu,
+            mtu_reductions=sender.narrowed,
             srtt=self.rtt.srtt,
             rto=self.rtt.rto,
             backoff=self.rtt.backoff,

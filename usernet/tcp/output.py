@@ -13,6 +13,7 @@ from struct import Struct
 from typing import Final
 
 from usernet.burst.packets import SuperPacket
+from usernet.tcp import blackhole
 from usernet.tcp.recovery import Phase, Recovery
 from usernet.tcp.seq import MASK
 from usernet.tcp.state import MAY_SEND, SYN_SENT
@@ -116,12 +117,16 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
     window = -1
     while budget > 0 and (found := _next_range(tcb)) is not None:
         start, end = found
-        if end - start > budget:  # whole segments, but at least one
+        mss = sender.mss
+        if tcb.search is not None and (larger := blackhole.probe_payload(tcb, tcb.search, now)):
+            mss = larger
+            end = start + mss
+        elif end - start > budget:  # whole segments, but at least one
             end = start + max(budget - budget % sender.mss, min(end - start, sender.mss))
         budget -= end - start
         if window < 0:
             window = tcb.receiver.window_field()
-        packets.append(_data(tcb, start, end, window, now))
+        packets.append(_data(tcb, start, end, window, mss, now))
         _account(tcb, start, end, now)
         emitted = True
         if budget < sender.mss:
@@ -203,7 +208,7 @@ def _account_again(tcb: ControlBlock, recovery: Recovery, start: int, end: int, 
         arm_retransmission(tcb, now)  # the repair of the head gets its time too
 
 
-def _data(tcb: ControlBlock, start: int, end: int, window: int, now: float) -> SuperPacket:
+def _data(tcb: ControlBlock, start: int, end: int, window: int, mss: int, now: float) -> SuperPacket:
     """One super-segment; the kernel fills in lengths, checksums and the later segments' numbers."""
     sender = tcb.sender
     flags = ACK
@@ -214,7 +219,7 @@ def _data(tcb: ControlBlock, start: int, end: int, window: int, now: float) -> S
         return SuperPacket(_header(tcb, start, flags, window, now))
     if end == sender.end:
         flags |= PSH
-    return SuperPacket(_header(tcb, start, flags, window, now), sender.pieces(start, end), sender.mss)
+    return SuperPacket(_header(tcb, start, flags, window, now), sender.pieces(start, end), mss)
 
 
 def _header(tcb: ControlBlock, seq: int, flags: int, window: int, now: float) -> bytes:

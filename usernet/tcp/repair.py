@@ -7,6 +7,7 @@ may call too.  All three only when something is out of order; what it is they fi
 
 from __future__ import annotations
 
+from usernet.tcp import blackhole
 from usernet.tcp.flight import FLYING, SACKED, Delivered
 from usernet.tcp.output import arm_retransmission
 from usernet.tcp.rack import DUPLICATE_THRESHOLD, Rack
@@ -104,14 +105,16 @@ def detect_loss(tcb: ControlBlock, recovery: Recovery, delivered: int, now: floa
     if rack is not None:
         window = rack.window(flight, tcb.rtt, mss, is_recovering=recovery.phase is not Phase.OPEN)
         tcb.reorder_at = rack.detect(flight, now, window)
-    if recovery.phase is Phase.OPEN:
-        if recovery.duplicates >= DUPLICATE_THRESHOLD:
-            flight.lose_first(mss)
-        if flight.lost:
-            congestion.on_loss(nxt - una)
-            recovery.enter_fast(una, nxt, congestion.ssthresh)
-            if rack is not None:
-                rack.recovers(una)
+    if recovery.phase is Phase.OPEN and recovery.duplicates >= DUPLICATE_THRESHOLD:
+        flight.lose_first(mss)
+    is_congestion = tcb.search is None or not flight.lost or not blackhole.probe_lost(tcb, tcb.search, now)
+    if recovery.phase is Phase.OPEN and flight.lost:
+        congestion.on_loss(nxt - una)
+        if not is_congestion:
+            congestion.undo()
+        recovery.enter_fast(una, nxt, congestion.ssthresh if is_congestion else nxt - una)
+        if rack is not None:
+            rack.recovers(una)
     if recovery.reduction is not None:
         pipe = nxt - una - flight.lost - recovery.held(flight, mss)
         recovery.reduction.on_ack(delivered, pipe, congestion.ssthresh, mss)

@@ -15,7 +15,7 @@ class Sender:
     """Sequence numbers are unwrapped ones.  The FIN is the byte at `end` once `fin` is set."""
 
     __slots__ = (
-        "_chunks", "_starts", "delivery_rate", "end", "fin", "iss", "mss", "nxt", "override", "peer_mss",
+        "_chunks", "_starts", "delivery_rate", "end", "fin", "iss", "mss", "narrowed", "nxt", "override", "peer_mss",
         "resent_early", "resent_late", "resent_probes", "scale", "sent_at", "timed_at", "timed_end",
         "timed_una", "una", "window", "window_max", "wl1", "wl2",
     )  # fmt: skip
@@ -42,6 +42,7 @@ class Sender:
         self.sent_at = 0.0  # when anything left last
         # For statistics: segments sent again in fast recovery, after a time-out, as probes; B/s over a round trip
         self.resent_early = self.resent_late = self.resent_probes = 0
+        self.narrowed = 0  # how often the path was found to take less
         self.delivery_rate = 0.0
 
     def write(self, data: bytes) -> None:

@@ -15,7 +15,8 @@ from typing import Final
 from usernet.burst.packets import Drops, SuperPacket
 from usernet.tcp.congestion import CongestionControl
 from usernet.tcp.flight import Flight
-from usernet.tcp.pathmtu import PathMtus
+from usernet.tcp.mtusearch import MtuSearch
+from usernet.tcp.pathmtu import PATH_MTU_SECONDS, PathMtus
 from usernet.tcp.rack import Rack
 from usernet.tcp.receiver import Receiver
 from usernet.tcp.recovery import Recovery
@@ -51,7 +52,7 @@ class ControlBlock:
         "abandoned", "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "echoed",
         "error", "flight", "flow", "heard_at", "idle_at", "is_probe_timer", "mtu", "orphaned", "outbox",
         "paths", "ports", "probe_due", "progress_at", "rack", "readiness", "receiver", "recovery", "reorder_at",
-        "retransmit_at", "rtt", "sack", "sender", "settings", "state", "syn_due", "timestamps", "ts_offset",
+        "retransmit_at", "rtt", "sack", "search", "sender", "settings", "state", "syn_due", "timestamps", "ts_offset",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,7 @@ class ControlBlock:
         self.abandoned = False  # it has closed, and only waits for what it wrote to leave
         self.mtu = mtu
         self.paths = PathMtus(mtu) if paths is None else paths
+        self.search = MtuSearch(now + PATH_MTU_SECONDS) if mtu < self.paths.largest else None
         self.timestamps = settings.timestamps  # offered; after the handshake: agreed
         self.sack = settings.sack
         self.ts_offset = timestamp_offset
@@ -181,9 +183,19 @@ class ControlBlock:
     def set_path_mtu(self, mtu: int) -> None:
         """Fit segments to the path, to what the peer takes, and to our options (RFC 9293 3.7.1, RFC 6691)."""
         self.mtu = mtu
-        sender = self.sender
-        sender.mss = min(sender.peer_mss, mtu - self.header_bytes) - TIMESTAMP_BYTES * self.timestamps
-        self.congestion.set_mss(sender.mss)
+        self.sender.mss = self.payload_within(mtu)
+        self.congestion.set_mss(self.sender.mss)
+
+    def payload_within(self, mtu: int) -> int:
+        """Of a segment."""
+        return min(self.sender.peer_mss, mtu - self.header_bytes) - TIMESTAMP_BYTES * self.timestamps
+
+    def narrow(self, mtu: int, now: float) -> None:
+        """Segments are smaller from now on, until it is time to look whether more passes (RFC 8899 5.1.1)."""
+        self.search = self.search or MtuSearch()
+        self.search.narrowed(now + PATH_MTU_SECONDS)
+        self.sender.narrowed += 1
+        self.set_path_mtu(mtu)
 
     def arm_keepalive(self, now: float) -> None:
         if self.settings.keepalive_idle is not None:

@@ -8,6 +8,7 @@ orphan in FIN-WAIT-2, or keepalive.  Firing early does no harm, and firing late 
 
 from __future__ import annotations
 
+from usernet.tcp import blackhole
 from usernet.tcp.output import queue_reset
 from usernet.tcp.recovery import Phase, Recovery
 from usernet.tcp.repair import detect_loss, lose_outstanding
@@ -45,8 +46,10 @@ def _retransmission_timeout(tcb: ControlBlock, now: float) -> None:
     if _has_given_up(tcb, now):
         tcb.die(TimeoutError("the other end does not answer"), now)
         return
-    if rtt.backoff == 0 and sender.nxt > sender.una and tcb.state not in OPENING:
-        tcb.congestion.on_timeout(sender.nxt - sender.una)
+    if sender.nxt > sender.una and tcb.state not in OPENING:
+        blackhole.timed_out(tcb, now)
+        if rtt.backoff == 0:
+            tcb.congestion.on_timeout(sender.nxt - sender.una)
     _resend(tcb, now)
     rtt.back_off()  # RFC 6298 5.5
     tcb.retransmit_at = now + rtt.timeout()

@@ -48,9 +48,12 @@ def test_every_byte_arrives_in_order(conditions: Conditions) -> None:
 
 @pytest.mark.parametrize("delay", [0.005, 0.05])
 @pytest.mark.parametrize("loss", [0.0, 0.02])
-@pytest.mark.parametrize("largest", [1400, 1240])
-def test_a_path_that_narrows_in_silence(largest: int, loss: float, delay: float) -> None:
-    """RFC 8899: a stream under way, a new one, and one of a host that has never heard of it go on within 5 s."""
+@pytest.mark.parametrize(("largest", "limit"), [(1400, 5.0), (1240, 5.0), (700, 8.0)])
+def test_a_path_that_narrows_in_silence(largest: int, limit: float, loss: float, delay: float) -> None:
+    """RFC 8899: a stream under way, a new one, and one of a host that has never heard of it go on within 5 s.
+
+    Below the base size there are more steps to take.
+    """
     wide = Conditions(delay, rate=300_000, queue=30_000, loss=loss)
     simulation = path(wide, TcpSettings(), TcpSettings())
     old = simulation.start()
@@ -58,40 +61,27 @@ def test_a_path_that_narrows_in_silence(largest: int, loss: float, delay: float)
     narrow = simulation.nodes[0].link
     narrow.conditions = replace(wide, largest=largest)
     before = old.received + wide.queue + int(wide.rate * 2 * delay)
-    simulation.run(5.0)
+    simulation.run(limit)
     assert old.received > before
     new = [simulation.start(10_000, client) for client in (0, 1)]
-    simulation.run(5.0)
+    simulation.run(limit)
     assert all(stream.is_done for stream in new)
 
 
-def test_a_path_that_narrows_to_less_than_usual() -> None:
-    """Below RFC 8899's base size, which takes two steps, and the second is a careful one."""
-    wide = Conditions(0.02, rate=300_000, queue=30_000)
-    simulation = path(wide)
-    stream = simulation.start()
-    simulation.run(2.0)
-    simulation.nodes[0].link.conditions = replace(wide, largest=700)
-    before = stream.received + 60_000
-    simulation.run(10.0)
-    assert stream.received > before
-    simulation.run(20.0)
-    assert 700 - 32 < stream.client.statistics().mtu <= 700
-
-
-def test_what_a_narrow_path_takes_is_found_and_in_ten_minutes_looked_for_again() -> None:
+@pytest.mark.parametrize("largest", [1240, 700])
+def test_what_a_narrow_path_takes_is_found_and_in_ten_minutes_looked_for_again(largest: int) -> None:
     """RFC 8899 5.3."""
     wide = Conditions(0.02, rate=20_000, queue=10_000)
     simulation = path(wide)
     stream = simulation.start()
     simulation.run(2.0)
     link = simulation.nodes[0].link
-    link.conditions = replace(wide, largest=1240)
+    link.conditions = replace(wide, largest=largest)
     simulation.run(60.0)
-    assert 1240 - 32 < stream.client.statistics().mtu <= 1240
+    assert largest - 32 < stream.client.statistics().mtu <= largest
     link.conditions = wide
     simulation.run(500.0)
-    assert stream.client.statistics().mtu <= 1240
+    assert stream.client.statistics().mtu <= largest
     simulation.run(140.0)
     assert stream.client.statistics().mtu == 1420
 

@@ -98,6 +98,7 @@ class Path:
     duplicate: float = 0.0
     reorder: float = 0.0  # these are up to 20 ms late
     whole: bool = False  # super-packets are carried uncut
+    largest: int = 0  # larger packets vanish
     rate: float = 0.0  # B/s that the sender's pump takes; 0: all it has
 
 
@@ -228,7 +229,10 @@ class World:
                 if self.tap is not None:
                     for single in cut(item) if isinstance(item, SuperPacket) else [item]:
                         self.tap(sender, single)
-                if self._random.random() < path.loss:
+                size = (
+                    len(item.header) + (item.mss or item.payload_bytes) if isinstance(item, SuperPacket) else len(item)
+                )
+                if (path.largest and size > path.largest) or self._random.random() < path.loss:
                     continue
                 copies = 2 if self._random.random() < path.duplicate else 1
                 for _ in range(copies):

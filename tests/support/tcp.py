@@ -248,6 +248,7 @@ class Pair:
         self.queues: dict[Side, list[tuple[float, int, TcpSegment]]] = {a: [], b: []}  # by target
         self.free_at = {a: 0.0, b: 0.0}
         self.sent = 0
+        self.largest = 0  # payload of a segment; larger ones vanish
         options: dict[str, Any] = {"mtu": mtu, "timestamp_offset": self.random.getrandbits(32)}
         a.connection = Connection.connect(
             flow, settings_a or TcpSettings(), isn=self.random.getrandbits(32), now=self.now, **options
@@ -284,7 +285,7 @@ class Pair:
         copies = 2 if self.random.random() < self.duplicate else 1
         for _ in range(copies):
             self.sent += 1
-            if self.random.random() < self.loss:
+            if self.random.random() < self.loss or (self.largest and len(segment.payload) > self.largest):
                 continue
             at = leaves + self.delay
             if self.random.random() < self.reorder:

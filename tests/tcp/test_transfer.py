@@ -50,6 +50,31 @@ def test_both_ways_at_once(loss: float) -> None:
     check(pair)
 
 
+@given(
+    largest=st.integers(600, 1400),
+    after=st.integers(0, 200_000),
+    loss=st.sampled_from([0.0, 0.02, 0.05]),
+    settings_a=st.builds(TcpSettings, sack=st.booleans(), timestamps=st.booleans()),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_a_path_that_swallows_what_is_large(
+    largest: int, after: int, loss: float, settings_a: TcpSettings, seed: int
+) -> None:
+    """From some byte on, both ways: all arrives for all that."""
+    pair = Pair(Side(data_of(300_000)), Side(data_of(300_000, 2)), loss=loss, reorder=0.02, seed=seed,
+                settings_a=settings_a)  # fmt: skip
+    while len(pair.b.incoming) < after:
+        pair.step()
+    pair.largest = largest
+    narrowed_at = pair.now
+    while not (pair.a.eof and pair.b.eof):
+        pair.step()
+    assert pair.now - narrowed_at < 120
+    pair.run()
+    check(pair, last_ack_may_be_lost=loss > 0)
+
+
 def test_speed_without_loss() -> None:
     """50 MB/s and 20 ms: slow start, and the receive buffer's growth, take some of it."""
     pair = Pair(Side(data_of(30_000_000)), Side(b""))

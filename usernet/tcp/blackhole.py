@@ -32,6 +32,7 @@ def timed_out(tcb: ControlBlock, now: float) -> None:
     mtu = search.lowered(tcb.mtu, tcb.heard_at)
     if mtu:
         tcb.narrow(mtu, now)
+        tcb.rtt.backoff = 0  # the path is there; what was backed off from is not sent any more
     search.asked_at = now
     tcb.probe_due = True
 

@@ -47,9 +47,9 @@ def _retransmission_timeout(tcb: ControlBlock, now: float) -> None:
         tcb.die(TimeoutError("the other end does not answer"), now)
         return
     if sender.nxt > sender.una and tcb.state not in OPENING:
-        blackhole.timed_out(tcb, now)
         if rtt.backoff == 0:
             tcb.congestion.on_timeout(sender.nxt - sender.una)
+        blackhole.timed_out(tcb, now)
     _resend(tcb, now)
     rtt.back_off()  # RFC 6298 5.5
     tcb.retransmit_at = now + rtt.timeout()

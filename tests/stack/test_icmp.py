@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.mutation import repair
 from tests.support.stack import A4, A6, B4, B6, MTU, Station, burst_of, cut, pair
 from usernet.errors import HostUnreachable, NetworkUnreachable
 from usernet.stack.events import EchoFailed, EchoReply
@@ -147,11 +148,17 @@ def test_never_an_answer_to_errors_or_to_many() -> None:
 
 
 def test_an_error_about_a_packet_that_is_not_ours() -> None:
-    station = Station(A4)
-    quoted = encode_packet(pack_address("10.0.0.77"), A4, UDP, UdpDatagram(5, 6, b"x").encode(B4, A4))
-    error = unreachable_for(quoted, Kind.PORT_UNREACHABLE, source=B4)
-    assert error is not None
-    assert answers(station, error[:16] + A4 + error[20:]) == []
+    station = Station(A4, A6)
+    datagram = UdpDatagram(5, 6, b"x" * 60)
+    ours4 = encode_packet(A4, B4, UDP, datagram.encode(A4, B4))
+    ours6 = encode_packet(A6, B6, UDP, datagram.encode(A6, B6))
+    not_ours = encode_packet(pack_address("10.0.0.77"), B4, UDP, datagram.encode(A4, B4))
+    for sent, quoted, counted in ((ours4, ours4, 0), (ours4, not_ours, 1), (ours6, ours4, 2), (ours6, ours6, 2)):
+        error = unreachable_for(sent, Kind.PORT_UNREACHABLE)
+        assert error is not None
+        at = (20 if error[0] >> 4 == 4 else 40) + 8
+        assert answers(station, repair(error[:at] + quoted.ljust(len(sent), b"x"))) == []
+        assert station.host.statistics().drops.get("icmp-not-ours", 0) == counted
 
 
 def test_a_flood_of_echo_requests_is_bounded() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import random
 
 import pytest
 
+from tests.support.mutation import mutate, repair
 from tests.support.stack import A4, A6, B4, B6, Path, Station, World, pair
-from usernet.stack.events import Abandoned, Accepted, Asked
+from usernet.stack.events import Abandoned, Accepted, Asked, FlowBegun
 from usernet.stack.forward import PENDING_MAX, SILENCE_SECONDS
 from usernet.stack.listener import Forwarder
 from usernet.tcp.settings import Flow
 from usernet.tcp.state import CLOSED, ESTABLISHED, SYN_SENT
-from usernet.wire.ip import pack_address
+from usernet.wire.ip import UDP, pack_address
+from usernet.wire.packet import encode_packet
 from usernet.wire.tcp import ACK, RST, SYN, TcpSegment, encode_options, encode_segment, parse_segment
+from usernet.wire.udp import UdpDatagram
 
 FAMILIES = [(A4, B4), (A6, B6)]
 SUBNET = pack_address("192.168.7.0")
@@ -150,6 +154,18 @@ def test_a_client_that_begins_anew_is_answered_as_it_asked_last() -> None:
     assert [(answer.flags, answer.ack) for answer in answers] == [(SYN | ACK, 777_001)]
 
 
+def test_data_in_a_syn_is_not_kept() -> None:
+    """It would hold the whole burst that it came in."""
+    world, _, b, forwarder = forwarding()
+    answers = sent_by(world, 1)
+    world.inject(1, encode_segment(A4, B4, 5000, 80, 1000, 0, SYN, 1000, b"", bytes(500)))
+    (asking,) = b.host.forwards._pending.values()
+    assert len(asking.syn.payload) == 0
+    b.host.forwards.admit(forwarder, asked(world, b), world.now)
+    world.pump()
+    assert [(answer.flags, answer.ack) for answer in answers] == [(SYN | ACK, 1001)]
+
+
 def test_a_client_that_is_gone_when_the_backend_is_there() -> None:
     """It answers our SYN-ACK with a reset, as a kernel whose program has given up does."""
     world, _, b, forwarder = forwarding()
@@ -272,6 +288,46 @@ def test_hairpin() -> None:
     client = b.host.connect(B4, 80, world.now)
     b.host.forwards.admit(forwarder, asked(world, b), world.now)
     assert world.run(1, until=lambda: client.state is ESTABLISHED and bool(b.accepted))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_anything_may_come(seed: int) -> None:
+    """Mutated packets, and an owner that answers as it likes: nothing is raised, nothing is left."""
+    world, _, b, forwarder = forwarding(port=0)
+    udp = b.host.flows.open([(B4, 0)], 0)
+    rand = random.Random(seed)
+    packets = [syn(A4, port, to=to) for port in range(5000, 5010) for to in (80, 81)]
+    for port in range(5000, 5010):
+        for flags in (RST, ACK, SYN | ACK, RST | ACK):
+            packets.append(encode_segment(A4, B4, port, 80, 1001, 1, flags, 10))
+        packets.append(encode_packet(A4, B4, UDP, UdpDatagram(port, 53, b"hello").encode(A4, B4)))
+        packets.append(encode_packet(A4, BEHIND, UDP, UdpDatagram(port, 53, b"hello").encode(A4, BEHIND)))
+    seen = 0
+    for _ in range(150):
+        world.inject(1, *[repair(mutate(rand.choice(packets), rand)) for _ in range(20)])
+        world.inject(1, *[rand.choice(packets) for _ in range(3)])
+        for event in b.events[seen:]:
+            if isinstance(event, Asked):
+                if rand.random() < 0.5:
+                    b.host.forwards.admit(forwarder, event.flow, world.now)
+                elif rand.random() < 0.5:
+                    b.host.forwards.refuse(forwarder, event.flow)
+            elif isinstance(event, FlowBegun):
+                b.host.flows.unreachable(event.flow, world.now)
+                event.flow.send(b"answer", None, world.now)
+        seen = len(b.events)
+        world.run(rand.random())
+    kinds = {type(event) for event in b.events}
+    assert {Asked, Abandoned, FlowBegun} <= kinds
+    asked_flows = [event.flow for event in b.events if isinstance(event, Asked)]
+    assert len(abandoned(b)) <= len(asked_flows)
+    forwarder.close()
+    udp.close()
+    for connection in b.accepted:
+        connection.abort(world.now)
+        b.host.changed(connection, world.now)
+    world.run(200)
+    assert_nothing_left(world, b)
 
 
 def assert_nothing_left(world: World, b: Station) -> None:

@@ -80,6 +80,7 @@ class Forwards:
 
     def ask(self, forwarder: Forwarder, flow: Flow, key: bytes, syn: TcpSegment, now: float) -> None:
         """A SYN, the first of its flow or a repetition."""
+        syn = syn._replace(payload=b"")  # the client sends it again, and it is a view of the burst it came in
         asking = self._pending.get(key)
         if asking is None:
             if not self._has_room(flow.remote):

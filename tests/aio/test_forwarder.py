@@ -15,7 +15,7 @@ import pytest
 import usernet
 from tests.support.networks import LEFT, LEFT_OUTER, RIGHT, RIGHT6, RIGHT_OUTER, config_of, key_pair, memory_pair
 from usernet.aio.forwarder import Inbound
-from usernet.aio.memory import memory_links
+from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
 
 Factory = Callable[[], Any]
@@ -84,17 +84,42 @@ async def test_both_ways_and_half_closed(host: str) -> None:
 
 
 async def test_the_backend_speaks_first_and_ends_first() -> None:
-    async with memory_pair() as pair, Backend() as backend:
+    """Before the client's handshake is over, what it says waits."""
+    async with memory_pair(Impairment(delay=0.05)) as pair, Backend() as backend:
         await pair.right.create_forwarder(backend.dial, RIGHT, 80)
-        reader, writer = await pair.left.open_connection(RIGHT, 80)
+        client = asyncio.create_task(pair.left.open_connection(RIGHT, 80))
         theirs, answer = await backend.streams.get()
         answer.write(b"220 welcome")
         answer.write_eof()
+        assert not client.done()
+        reader, writer = await client
         assert await reader.read() == b"220 welcome"
         writer.write(b"thanks")
         writer.write_eof()
         assert await theirs.read() == b"thanks"
         answer.close()
+
+
+async def test_what_the_backend_says_while_dialling_is_kept() -> None:
+    async with memory_pair() as pair, Backend() as backend:
+
+        async def dial(factory: Factory, inbound: Inbound) -> tuple[Any, Any]:
+            transport, protocol = await backend.dial(factory, inbound)
+            await until(lambda: protocol.ended)  # a Dial may shake hands of its own
+            return transport, protocol
+
+        await pair.right.create_forwarder(dial, RIGHT, 80)
+        client = asyncio.create_task(pair.left.open_connection(RIGHT, 80))
+        theirs, answer = await backend.streams.get()
+        answer.write(b"220 welcome")
+        answer.write_eof()
+        reader, writer = await client
+        assert await reader.read() == b"220 welcome"
+        writer.write(b"thanks")
+        writer.close()
+        assert await theirs.read() == b"thanks"
+        answer.close()
+        await until(lambda: nothing_left(pair.right))
 
 
 async def test_no_backend_is_a_refusal_at_connect() -> None:
@@ -160,7 +185,8 @@ async def test_a_client_that_hangs_up_cancels_the_dial() -> None:
         assert forwarder.statistics().dialling == 1
         host.forwards.hang_up(asking.key, asking.syn)
         link._dispatch()
-        await cancelled.wait()
+        async with asyncio.timeout(5):  # sooner than the dial would end by itself
+            await cancelled.wait()
         await until(lambda: forwarder.statistics() == usernet.ForwarderStatistics(0, 0, 0, 0, 1))
         assert nothing_left(pair.right)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from usernet.aio.addresses import SocketName, socket_name
 from usernet.aio.reach import EVERY_ADDRESS
-from usernet.aio.relay import Side, reset
+from usernet.aio.relay import Side, end_writing, reset
 from usernet.aio.runtime import Tasks, boottime, log
 from usernet.aio.transports import StreamTransport
 from usernet.aio.userspace import UserspaceLink
@@ -46,24 +46,30 @@ class ForwarderStatistics:
 
 
 class _Half(Side, asyncio.Protocol):
-    """One side of a relay; the backend's is not read before it has another."""
+    """One side of a relay.  A backend is not read before its client is there, but may be quicker."""
 
-    __slots__ = ("_forwarder", "is_lost", "is_made")
+    __slots__ = ("_forwarder", "early", "is_lost", "is_made")
 
     def __init__(self, forwarder: StreamForwarder) -> None:
         super().__init__()
         self._forwarder = forwarder
+        self.early = b""
         self.is_made = self.is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self.is_made = True
-        if self.other is None:
-            self.transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None:
             self.other.transport.write(data)
+        else:
+            self.early += data
+
+    def eof_received(self) -> bool:
+        if self.other is None:
+            self.ended = True
+        return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
@@ -133,6 +139,8 @@ class StreamForwarder:
             self._refused += 1
             forwards.refuse(self._forwarder, flow)
         elif forwards.admit(self._forwarder, flow, boottime()):
+            # Not in connection_made: uvloop begins to read behind it, whatever it has said.
+            backend.transport.pause_reading()
             self._admitted[flow] = backend
         else:
             backend.give_up()
@@ -160,7 +168,12 @@ class StreamForwarder:
         client.other, backend.other = backend, client
         self.clients.add(client)
         StreamTransport(self._link, connection, client).start()
-        backend.transport.resume_reading()
+        client.transport.write(backend.early)
+        backend.early = b""
+        if backend.ended:
+            end_writing(client.transport)
+        else:
+            backend.transport.resume_reading()
 
     # The owner's side
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +26,8 @@ def add(reassembler: Reassembler, packet: bytes, now: float = 0.0) -> bytes | No
     return reassembler.add(parse_packet(b"##" + packet, 2), b"##" + packet, 2, now)
 
 
-def piece(offset: int, data: bytes, more: bool = True, ident: int = 1) -> bytes:
-    return encode_ipv4(A4, B4, UDP, data, ident=ident, fragment_offset=offset, more_fragments=more)
+def piece(offset: int, data: bytes, more: bool = True, ident: int = 1, tos: int = 0) -> bytes:
+    return encode_ipv4(A4, B4, UDP, data, tos=tos, ident=ident, fragment_offset=offset, more_fragments=more)
 
 
 @given(st.sampled_from(FAMILIES), st.integers(1500, 65_000), st.integers(1280, 9000), st.data())
@@ -140,3 +141,17 @@ def test_many_tiny_fragments_of_one_datagram_are_bounded() -> None:
         add(reassembler, piece(number * 16, b"x" * 8))
         assert reassembler.size <= 100_000
     assert drops["fragment-evicted"] >= 1
+
+
+@pytest.mark.parametrize("marked", [None, 0, 1, 2])
+def test_a_mark_on_one_fragment_is_one_on_the_whole(marked: int | None) -> None:
+    """RFC 3168 5.3."""
+    reassembler, _ = make()
+    first, second, last = (
+        piece(at * 8, bytes(8), more=at < 2, tos=0xB8 | (3 if at == marked else 2)) for at in range(3)
+    )
+    add(reassembler, last)
+    add(reassembler, first)
+    whole = add(reassembler, second)
+    assert whole is not None
+    assert parse_packet(whole).tos == 0xB8 | (2 if marked is None else 3)

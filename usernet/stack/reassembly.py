@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
+from usernet.burst.ecn import CE
 from usernet.burst.packets import Drops
 from usernet.stack.timers import Timer
 from usernet.wire.icmp import MAX_ERROR_BYTES_V6
@@ -29,7 +30,7 @@ Key = tuple[bytes, bytes, int, int]
 
 
 class _Datagram:
-    __slots__ = ("deadline", "first", "length", "offsets", "pieces", "protocol", "received", "size")
+    __slots__ = ("deadline", "first", "is_marked", "length", "offsets", "pieces", "protocol", "received", "size")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -40,6 +41,7 @@ class _Datagram:
         self.pieces: list[bytes] = []  # beside `offsets`
         self.received = 0  # B of payload
         self.size = _DATAGRAM_OVERHEAD  # B of memory
+        self.is_marked = False  # one of them met congestion
 
     def discard(self) -> None:
         """Forget the bytes, remember that the rest is not wanted either (RFC 5722 4)."""
@@ -78,7 +80,8 @@ class Reassembler(Timer):
             self.size -= datagram.size
             payload = b"".join(datagram.pieces)
             encode = encode_ipv4 if is_v4 else encode_ipv6
-            return encode(packet.source, packet.destination, datagram.protocol, payload, tos=packet.tos)
+            tos = packet.tos | CE if datagram.is_marked else packet.tos  # RFC 3168 5.3
+            return encode(packet.source, packet.destination, datagram.protocol, payload, tos=tos)
         while self.size > self._capacity:
             self._evict("fragment-evicted")
         return None
@@ -128,6 +131,8 @@ class Reassembler(Timer):
             datagram.discard()
             self._drops.count("fragment-overlap")
             return False
+        if packet.tos & CE == CE:
+            datagram.is_marked = True
         if offset == 0:
             datagram.protocol = packet.protocol
             datagram.first = bytes(buf[start : min(packet.end, start + MAX_ERROR_BYTES_V6)])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.support.stack import cut
-from usernet.burst.packets import CHECKSUM_OK, SuperPacket
+from usernet.burst.packets import CHECKSUM_OK, ECN_CE, SuperPacket
 from usernet.wire.tcp import FIN, PSH
 
 MODERATION: Final = 0.0005  # s
@@ -28,6 +28,7 @@ class Conditions:
     delay: float
     rate: float = 0.0  # B/s; 0: without a bottleneck
     queue: int = 1 << 62  # B that wait before the bottleneck; more is dropped
+    mark: int = 1 << 62  # B that wait from which on what is ECN-capable is marked
     loss: float = 0.0
     bursts: float = 0.0  # share of packets that begin a burst of losses
     burst_packets: float = 4.0  # and the mean length of one
@@ -61,6 +62,7 @@ class Link:
         self._random = random.Random(seed).random
         self._free_at = 0.0  # when the bottleneck has sent all that waits
         self._in_burst = False
+        self._is_congested = False  # as the latest packet found it
 
     def carry(self, packet: SuperPacket, now: float) -> Iterator[Row]:
         """The rows that a packet becomes, in no order."""
@@ -70,24 +72,31 @@ class Link:
         extra = len(header) + _OUTER
         run: list[int] = []  # neighbours that arrive together: numbers of segments
         first = last = 0.0
+        is_capable = header[1] & 3 != 0
+        was_marked = False  # what is in the run
         for number in range(count):
             size = min(mss, len(payload) - number * mss) + extra if mss else extra
             arrivals = self._fate(size, now, bool(mss))
+            is_marked = is_capable and self._is_congested
+            if run and is_marked != was_marked:
+                yield _row(header, payload, mss, run, last, count, is_marked=was_marked)
+                run = []
+            was_marked = is_marked
             if len(arrivals) == 1 and arrivals[0] > 0 and (not run or first <= arrivals[0] <= first + MODERATION):
                 first = first if run else arrivals[0]
                 last = arrivals[0]
                 run.append(number)
                 continue
             if run:
-                yield _row(header, payload, mss, run, last, count)
+                yield _row(header, payload, mss, run, last, count, is_marked=is_marked)
                 run = []
             for at in arrivals:
                 if at < 0:
                     yield _corrupted(packet, number, -at)
                 else:
-                    yield _row(header, payload, mss, [number], at, count)
+                    yield _row(header, payload, mss, [number], at, count, is_marked=is_marked)
         if run:
-            yield _row(header, payload, mss, run, last, count)
+            yield _row(header, payload, mss, run, last, count, is_marked=was_marked)
 
     def _fate(self, size: int, now: float, is_data: bool) -> list[float]:
         """When one packet arrives: never, once or twice; a negative time says it is damaged."""
@@ -101,6 +110,7 @@ class Link:
             if waiting + size > c.queue:
                 self.dropped += 1
                 return []
+            self._is_congested = waiting > c.mark
             at = self._free_at = max(self._free_at, now) + size / c.rate
         if c.hole[0] <= now < c.hole[1] or (c.loss and chance() < c.loss) or (c.bursts and self._is_in_burst()):
             return []
@@ -123,11 +133,12 @@ class Link:
         return self._in_burst
 
 
-def _row(header: bytes, payload: bytes, mss: int, run: list[int], at: float, count: int) -> Row:
+def _row(header: bytes, payload: bytes, mss: int, run: list[int], at: float, count: int, *, is_marked: bool) -> Row:
+    flags = CHECKSUM_OK | ECN_CE if is_marked else CHECKSUM_OK
     if not mss or len(run) == count:
-        return Row(at, header + payload, mss, len(run), CHECKSUM_OK)
+        return Row(at, header + payload, mss, len(run), flags)
     return Row(at, _piece(header, run[0] * mss, run[-1] == count - 1) + payload[run[0] * mss : (run[-1] + 1) * mss],
-               mss, len(run), CHECKSUM_OK)  # fmt: skip
+               mss, len(run), flags)  # fmt: skip
 
 
 def _piece(header: bytes, offset: int, is_last: bool) -> bytes:

@@ -40,6 +40,9 @@ class Unlimited:
     def on_loss(self, in_flight: int) -> None:
         pass
 
+    def on_ecn(self) -> None:
+        pass
+
     def on_timeout(self, in_flight: int) -> None:
         pass
 
@@ -224,6 +227,27 @@ def impairments() -> Iterator[str]:
         yield f"{name:31} {stream.received / 20 / _MBIT:6.1f} ({events(stream)})"
 
 
+def marking() -> Iterator[str]:
+    yield "100 Mbit/s, queue of one bandwidth-delay product that marks above a quarter of it; 10 s after 2 s"
+    yield "   RTT  flows  asking  Mbit/s  Jain index  dropped  resent  marks heeded"
+    for rtt, flows in ((0.02, 1), (0.02, 8), (0.1, 1)):
+        product = int(100 * _MBIT * rtt)
+        for asking in (0, flows // 2, flows) if flows > 1 else (0, 1):
+            settings = [TcpSettings(ecn_request=number < asking) for number in range(flows)]
+            there = Conditions(rtt / 2, rate=100 * _MBIT, queue=product, mark=product // 4)
+            simulation = path(there, *settings)
+            streams = [simulation.start(client=number) for number in range(flows)]
+            simulation.run(2.0)
+            before = [stream.received for stream in streams]
+            simulation.run(10.0)
+            shares = [(stream.received - at) / 10 / _MBIT for stream, at in zip(streams, before, strict=True)]
+            told = [stream.client.statistics() for stream in streams]
+            resent, heeded = (sum(one.segments_resent for one in told), sum(one.ecn_reductions for one in told))
+            dropped = simulation.nodes[0].link.dropped
+            yield (f"{rtt * 1000:3.0f} ms {flows:6} {asking:7} {sum(shares):7.1f} {jain(shares):11.4f} {dropped:8} "
+                   f"{resent:7} {heeded:13}")  # fmt: skip
+
+
 class Section(NamedTuple):
     title: str
     lines: Callable[[], Iterator[str]]
@@ -235,6 +259,7 @@ SECTIONS: Final = (
     Section("Large buffers", large_buffers, False),
     Section("Fairness", fairness, False),
     Section("CUBIC beside Reno", coexistence, False),
+    Section("A queue that marks", marking, False),
     Section("Tail loss", tail_loss, True),
     Section("A black hole of ten seconds", black_hole, True),
     Section("Other ways for a path to be bad", impairments, False),

@@ -41,7 +41,7 @@ class Script:
         return f"{self.section}: {self.title}"
 
 
-FLAGS: Final = "SAFRU"  # in the order they are written
+FLAGS: Final = "SAFRUEC"  # in the order they are written
 
 
 class DialogueError(AssertionError):

@@ -12,7 +12,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from usernet.burst.packets import CHECKSUM_OK, PSH, PacketBurst, SuperPacket
+from usernet.burst.ecn import CE
+from usernet.burst.packets import CHECKSUM_OK, ECN_CE, PSH, PacketBurst, SuperPacket
 from usernet.errors import WireError
 from usernet.stack.events import Accepted, HostEvent
 from usernet.stack.host import Host
@@ -85,6 +86,8 @@ def burst_of(items: list[bytes | SuperPacket]) -> PacketBurst:
             if packet.protocol in (TCP, UDP) and not packet.is_fragment and packet.payload == plain:
                 transport = plain
                 flags = CHECKSUM_OK if checksum_holds(packet, data) else 0
+            if packet.tos & 3 == CE:
+                flags |= ECN_CE
         burst.rows.append((at, len(data), 0, 1, transport, flags))
     return burst
 

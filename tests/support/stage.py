@@ -180,7 +180,8 @@ class Stage:
         self.run("connect")
         self._hear()
         self.now += float(syn["rtt"])
-        answer = [f"0:1 SA win {min(int(syn['win']), 65535)}"]
+        flags = "SAE" if self.settings.ecn_request else "SA"
+        answer = [f"0:1 {flags} win {min(int(syn['win']), 65535)}"]
         answer += [f"{name} {syn[name]}" for name in ("mss", "scale") if syn[name] != "no"]
         answer += ["sackok"] * (syn["sack"] == "yes")
         answer += [f"ts 0/{round(self.now * 1000 - START * 1000)}"] * (syn["ts"] == "yes")
@@ -298,6 +299,9 @@ class Stage:
 
     def is_error(self) -> str:
         return "none" if self.connection.error is None else type(self.connection.error).__name__
+
+    def is_ecn(self) -> str:
+        return "yes" if self.connection.statistics().ecn else "no"
 
     def is_drops(self) -> str:
         return " ".join(f"{reason} {count}" for reason, count in self.connection.drops.items()) or "none"

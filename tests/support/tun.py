@@ -147,6 +147,11 @@ class Beside:
         these = f"numgen random mod 1000 < {per_mille}" if per_mille < 1000 else ""
         self.filter(f"meta l4proto tcp {these} counter drop" if per_mille else "")
 
+    def mark(self, per_mille: int) -> None:
+        """The router says of this share of ECN-capable packets, of both directions, that it is congested."""
+        these = f"numgen random mod 1000 < {per_mille}"
+        self.filter("\n".join(f"{ip} ecn != not-ect {these} counter {ip} ecn set ce" for ip in ("ip", "ip6")))
+
     def filter(self, rule: str) -> None:
         """The router does this, in nftables' words, to what passes; instead of what it did before."""
         chain = f"chain forward {{\n type filter hook forward priority 0;\n{rule}\n}}\n"

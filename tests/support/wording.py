@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 from tests.support.dialogue import FLAGS, Utterance
 from tests.support.tcp import FLOW
 from usernet.tcp.seq import HALF, MASK
-from usernet.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, TcpSegment
+from usernet.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, TcpSegment
 
 START: Final = 100.0  # seconds: when every case begins
 TS_BASE: Final = 0xFFFF_FF00  # both ends' timestamps: they wrap within the first 256 ms
 TS_OFFSET: Final = (TS_BASE - int(START * 1000)) & MASK
-_BITS = dict(zip(FLAGS + "P", (SYN, ACK, FIN, RST, URG, PSH), strict=True))
+_BITS = dict(zip(FLAGS + "P", (SYN, ACK, FIN, RST, URG, ECE, CWR, PSH), strict=True))
 
 
 class Numbers(NamedTuple):

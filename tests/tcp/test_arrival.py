@@ -7,7 +7,7 @@ import pytest
 from tests.support.tcp import Peer
 from usernet.tcp import READABLE, State
 from usernet.tcp.seq import MASK
-from usernet.wire.tcp import ACK, RST, SYN
+from usernet.wire.tcp import ACK, SYN
 
 MSS = 1380
 SYN_TS = {"timestamp": (1000, 0)}
@@ -400,9 +400,3 @@ def test_the_buffer_grows_ahead_of_a_slow_start() -> None:
             peer.hears()
         peer.passes(0.1)
         congestion_window *= 2
-
-
-def test_congestion_marks_are_counted() -> None:
-    peer = Peer.established()
-    peer.connection.receive_segment(Peer.syn(RST), peer.now, segments=3, ce=True)
-    assert peer.connection.statistics().ce_marks == 3

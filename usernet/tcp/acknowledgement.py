@@ -16,7 +16,7 @@ from usernet.tcp.rtt import INITIAL_RTO, MAX_RTO
 from usernet.tcp.seq import unwrap
 from usernet.tcp.state import CLOSED, SYN_RECEIVED, Event
 from usernet.tcp.tcb import NEVER, ControlBlock
-from usernet.wire.tcp import SYN, TcpSegment
+from usernet.wire.tcp import ECE, SYN, TcpSegment
 
 _UNMEASURED_RTO: Final = 3.0
 _CHALLENGE_INTERVAL: Final = 0.5  # per connection; a limit shared by all would be a side channel (CVE-2016-5696)
@@ -68,8 +68,11 @@ def ack_arrives(tcb: ControlBlock, segment: TcpSegment, seq: int, *, bare: bool,
     held = 0 if recovery is None else recovery.held(tcb.flight, sender.mss)
     if segment.sack_blocks and tcb.sack and (nxt > una or tcb.rack is not None):
         sack_arrives(tcb, segment.sack_blocks, ack, segment.timestamp, now)
+    says_ece = tcb.ecn is not None and bool(segment.flags & ECE)
+    if says_ece:
+        _congestion_arrives(tcb, ack)
     if ack > una:
-        new_ack(tcb, ack, segment.timestamp, now)
+        new_ack(tcb, ack, segment.timestamp, now, may_grow=not says_ece)
     elif ack == una and bare and nxt > una and window == sender.window and not tcb.sack:  # RFC 5681 2
         tcb.recovery = tcb.recovery or Recovery(una)
         tcb.recovery.duplicates += 1
@@ -82,6 +85,15 @@ def ack_arrives(tcb: ControlBlock, segment: TcpSegment, seq: int, *, bare: bool,
     return tcb.state is not CLOSED
 
 
+def _congestion_arrives(tcb: ControlBlock, ack: int) -> None:
+    """It says ECE.  Once in a round trip that is news, and it never is for what left before (RFC 3168 6.1.2)."""
+    ecn = tcb.ecn
+    if ecn is not None and ack > ecn.point:
+        ecn.has_shrunk(tcb.sender.nxt)
+        ecn.reductions += 1
+        tcb.congestion.on_ecn()
+
+
 def set_window(tcb: ControlBlock, window: int, seq: int, ack: int) -> None:
     """SND.WND moves.  When a closed window opens, the persist timer has done its work (RFC 9293 3.8.6.1)."""
     sender = tcb.sender
@@ -91,7 +103,9 @@ def set_window(tcb: ControlBlock, window: int, seq: int, ack: int) -> None:
     sender.set_window(window, seq, ack)
 
 
-def new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float) -> None:
+def new_ack(
+    tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now: float, *, may_grow: bool = True
+) -> None:
     """SND.UNA moves: measure, let go, grow, re-arm."""
     sender, rtt, recovery = tcb.sender, tcb.rtt, tcb.recovery
     una, nxt = sender.una, sender.nxt
@@ -110,10 +124,11 @@ def new_ack(tcb: ControlBlock, ack: int, timestamp: tuple[int, int] | None, now:
     sender.acknowledge(ack)
     if recovery is None:
         tcb.flight.acknowledge(ack)
-        age = 0.0
-        if tcb.congestion.wants_rtt and timestamp is not None and timestamp[1] and tcb.timestamps:
-            age = tcb.echo_age(timestamp[1], now)
-        tcb.congestion.on_ack(ack - una, nxt - una, now, rtt.srtt, age)
+        if may_grow:
+            age = 0.0
+            if tcb.congestion.wants_rtt and timestamp is not None and timestamp[1] and tcb.timestamps:
+                age = tcb.echo_age(timestamp[1], now)
+            tcb.congestion.on_ack(ack - una, nxt - una, now, rtt.srtt, age)
     else:
         progress(tcb, recovery, una, ack, timestamp, now)
     if tcb.search is not None:

@@ -26,7 +26,7 @@ from usernet.tcp.state import (
     Event,
 )
 from usernet.tcp.tcb import EOF, NEVER, READABLE, ControlBlock
-from usernet.wire.tcp import ACK, FIN, PSH, RST, SYN, TcpSegment
+from usernet.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN, TcpSegment
 
 _ACK_PSH: Final = ACK | PSH
 _PAWS_EXPIRES: Final = 24 * 86400.0  # RFC 7323 5.5
@@ -37,8 +37,6 @@ def segment_arrives(tcb: ControlBlock, segment: TcpSegment, now: float, *, segme
     """One segment, or a super-segment of `segments`, checksum found right.  Never raises for what it holds."""
     _, _, seq, ack, flags, window, _, _, _, blocks, timestamp, payload = segment
     receiver, sender = tcb.receiver, tcb.sender
-    if ce:
-        receiver.ce_marks += segments
     size = len(payload)
     acked = (ack - sender.una) & MASK
     if not (
@@ -49,12 +47,13 @@ def segment_arrives(tcb: ControlBlock, segment: TcpSegment, now: float, *, segme
         and receiver.fin is None
         and receiver.reassembly is None
         and tcb.recovery is None
+        and not ce
         and size <= receiver.edge - receiver.next
         and acked <= sender.nxt - sender.una
         and (size or acked)
         and (timestamp is not None and (timestamp[0] - receiver.ts_recent) & MASK < HALF if tcb.timestamps else True)
     ):
-        _arrive(tcb, segment, now, segments)
+        _arrive(tcb, segment, now, segments, ce=ce)
         return
     if timestamp is not None and receiver.acked == receiver.next:  # RFC 7323 4.3: SEG.SEQ <= Last.ACK.sent
         receiver.ts_recent, receiver.ts_recent_at = timestamp[0], now
@@ -89,13 +88,13 @@ def _tune(tcb: ControlBlock, timestamp: tuple[int, int] | None, now: float) -> N
     tcb.receiver.tune(now, tcb.rtt.srtt, age, tcb.their_segment)
 
 
-def _arrive(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int) -> None:
+def _arrive(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int, *, ce: bool) -> None:
     if tcb.state is CLOSED:
         tcb.drops.count("tcp-closed")
     elif tcb.state is SYN_SENT:
         _arrive_in_syn_sent(tcb, segment, now)
     else:
-        _arrive_synchronized(tcb, segment, now, segments)
+        _arrive_synchronized(tcb, segment, now, segments, ce=ce)
 
 
 def _arrive_in_syn_sent(tcb: ControlBlock, segment: TcpSegment, now: float) -> None:
@@ -130,7 +129,7 @@ def _arrive_in_syn_sent(tcb: ControlBlock, segment: TcpSegment, now: float) -> N
         tcb.syn_due = True
 
 
-def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int) -> None:
+def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int, *, ce: bool) -> None:
     """RFC 9293 3.10.7.4, from SYN-RECEIVED to TIME-WAIT."""
     receiver, flags, payload = tcb.receiver, segment.flags, segment.payload
     seq = unwrap(segment.seq, receiver.next)
@@ -165,6 +164,8 @@ def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, seg
         return
     tcb.heard_at = now  # only now is there reason to think that it was the peer
     _note_timestamps(tcb, segment.timestamp, seq, len(payload), now)
+    if (ce or flags & CWR) and payload and tcb.ecn is not None and tcb.ecn.arrives(flags, segments if ce else 0):
+        receiver.acks_due = max(receiver.acks_due, 1)
     if (payload or flags & FIN) and tcb.state in MAY_RECEIVE:
         _data_arrives(tcb, seq, payload, bool(flags & FIN), segments, now)
     if payload and now >= receiver.tune_at:

@@ -39,6 +39,9 @@ class CongestionControl(Protocol):
     def on_loss(self, in_flight: int) -> None:
         """Fast recovery begins."""
 
+    def on_ecn(self) -> None:
+        """A router says that it is congested (RFC 3168 6.1.2)."""
+
     def on_timeout(self, in_flight: int) -> None:
         """The first retransmission time-out since the last progress."""
 
@@ -88,6 +91,10 @@ class Window(ABC):
     def on_loss(self, in_flight: int) -> None:
         self._shrink(in_flight)
         self.cwnd = self.ssthresh
+
+    def on_ecn(self) -> None:
+        self.on_loss(self.cwnd)  # RFC 3168 6.1.2: of the window, for a request may be marked too
+        self._before = None  # nothing can show that there was no congestion
 
     def on_timeout(self, in_flight: int) -> None:
         self._shrink(in_flight)

@@ -45,7 +45,9 @@ class ConnectionStatistics:
     resent_in_recovery: int  # segments: by fast retransmission,
     resent_after_timeout: int
     resent_as_probe: int
-    ce_marks: int
+    ecn: bool  # both ends use it (RFC 3168)
+    ce_marks: int  # segments of theirs that met congestion on their way
+    ecn_reductions: int  # how often the window shrank because ours did
 
     @property
     def segments_resent(self) -> int:
@@ -270,5 +272,7 @@ class Connection(ControlBlock):
             resent_in_recovery=sender.resent_early,
             resent_after_timeout=sender.resent_late,
             resent_as_probe=sender.resent_probes,
-            ce_marks=receiver.ce_marks,
+            ecn=self.ecn is not None,
+            ce_marks=0 if self.ecn is None else self.ecn.marks,
+            ecn_reductions=0 if self.ecn is None else self.ecn.reductions,
         )

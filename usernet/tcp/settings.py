@@ -32,6 +32,8 @@ class TcpSettings:
     window_scaling: bool = True  # RFC 7323
     timestamps: bool = True  # RFC 7323
     sack: bool = True  # RFC 2018
+    ecn: bool = True  # RFC 3168: yes to who asks for it
+    ecn_request: bool = False  # and ask for it
     mss_floor: int = 216  # a peer that asks for less gets this (CVE-2019-11479)
 
     syn_retries: int = 6

@@ -14,6 +14,7 @@ from typing import Final
 
 from usernet.burst.packets import Drops, SuperPacket
 from usernet.tcp.congestion import CongestionControl
+from usernet.tcp.ecn import Ecn, agrees
 from usernet.tcp.flight import Flight
 from usernet.tcp.mtusearch import MtuSearch
 from usernet.tcp.pathmtu import PATH_MTU_SECONDS, PathMtus
@@ -50,7 +51,7 @@ class ControlBlock:
 
     __slots__ = (
         "abandoned", "ack_at", "ack_base", "ack_header", "challenge_at", "congestion", "drops", "echoed",
-        "error", "flight", "flow", "heard_at", "idle_at", "is_probe_timer", "mtu", "orphaned", "outbox",
+        "ecn", "error", "flight", "flow", "heard_at", "idle_at", "is_probe_timer", "mtu", "orphaned", "outbox",
         "paths", "ports", "probe_due", "progress_at", "rack", "readiness", "receiver", "recovery", "reorder_at",
         "retransmit_at", "rtt", "sack", "search", "sender", "settings", "state", "syn_due", "timestamps", "ts_offset",
     )  # fmt: skip
@@ -91,6 +92,7 @@ class ControlBlock:
         self.flight = Flight()
         self.rack: Rack | None = None  # from the first SACK on
         self.recovery: Recovery | None = None
+        self.ecn: Ecn | None = None  # when both ends want it
         self.outbox: list[SuperPacket] | None = None  # resets, which outlive the connection
         self.syn_due = False
         self.probe_due = False  # one segment that only asks for an answer
@@ -166,7 +168,8 @@ class ControlBlock:
             self.set_state(Event.ABORT, now)
 
     def negotiate(self, syn: TcpSegment) -> None:
-        """Their SYN or SYN-ACK: sequence numbers, window, options (RFC 9293 3.7.1, RFC 7323 2.2, 3.2, RFC 2018 2)."""
+        """Their SYN or SYN-ACK: sequence numbers, window, options (RFC 9293 3.7.1, RFC 7323 2.2, 3.2, RFC 2018 2,
+        RFC 3168 6.1.1)."""
         settings, sender = self.settings, self.sender
         scaled = settings.window_scaling and syn.window_scale is not None
         sender.scale = (syn.window_scale or 0) if scaled else 0
@@ -177,6 +180,8 @@ class ControlBlock:
         if syn.mss is not None:
             sender.peer_mss = max(syn.mss, settings.mss_floor)
         self.receiver.start(syn.seq, receive_scale(settings) if scaled else 0, self.their_segment, sack=self.sack)
+        if agrees(settings, syn, sender.resent_late):
+            self.ecn = Ecn()
         self.set_path_mtu(self.mtu)
         self.congestion = settings.congestion_control(sender.mss, settings.send_window_max)
 

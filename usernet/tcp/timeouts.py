@@ -49,6 +49,8 @@ def _retransmission_timeout(tcb: ControlBlock, now: float) -> None:
     if sender.nxt > sender.una and tcb.state not in OPENING:
         if rtt.backoff == 0:
             tcb.congestion.on_timeout(sender.nxt - sender.una)
+            if tcb.ecn is not None:
+                tcb.ecn.has_shrunk(sender.nxt)
         blackhole.timed_out(tcb, now)
     _resend(tcb, now)
     rtt.back_off()  # RFC 6298 5.5

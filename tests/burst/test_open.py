@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tests.support.burst import (
     ACK_FLAG,
+    CWR_FLAG,
+    ECE_FLAG,
     FIN_FLAG,
     INDEX,
     KEY,
@@ -82,6 +84,17 @@ def test_one_stream_is_one_row(receiver: Receiver, version: int, size: int, coun
     assert not receiver.drops
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_waits_for_cwr_says_ece_in_every_segment(receiver: Receiver, version: int) -> None:
+    segments = stream(20, Segment(version=version, flags=ACK_FLAG | ECE_FLAG))
+    segments.append(segments[-1].after(MSS, flags=ACK_FLAG | ECE_FLAG | PSH_FLAG))
+    segments += [segments[-1].after(MSS, flags=ACK_FLAG)]
+    segments += [segments[-1].after(MSS, flags=ACK_FLAG | CWR_FLAG)]
+    receiver.open(seal_all(encoded(segments)))
+    assert rows_of(receiver.out) == expected_rows(segments)
+    assert [row[3] for row in receiver.out.rows] == [21, 1, 1]
+
+
 def test_more_than_64_segments(receiver: Receiver) -> None:
     """Newer kernels' GRO gives up to 128."""
     segments = stream(128, size=480)
@@ -128,6 +141,8 @@ def test_sequence_numbers_wrap(receiver: Receiver) -> None:
         {"flow": 1},
         {"flags": ACK_FLAG | FIN_FLAG},
         {"flags": ACK_FLAG | SYN_FLAG},
+        {"flags": ACK_FLAG | ECE_FLAG},
+        {"flags": ACK_FLAG | CWR_FLAG},
         {"flags": 0},
         {"seq": 1 + MSS + 1},
     ],
@@ -224,7 +239,13 @@ def test_like_the_oracle(data: st.DataObject) -> None:
         change: dict[str, Any] = data.draw(
             st.sampled_from(
                 [{}] * 8
-                + [{"flags": ACK_FLAG | PSH_FLAG}, {"ack": 7}, {"flags": ACK_FLAG | FIN_FLAG}, {"ident": 77}]
+                + [
+                    {"flags": ACK_FLAG | PSH_FLAG},
+                    {"flags": ACK_FLAG | ECE_FLAG},
+                    {"ack": 7},
+                    {"flags": ACK_FLAG | FIN_FLAG},
+                    {"ident": 77},
+                ]
                 + [{"wrong_checksum": True}, {"wrong_ip_checksum": True}] * spoil
             )
         )

@@ -19,7 +19,7 @@ KEY = bytes(range(32))
 INDEX = 0x01020304
 SOURCE = ("192.0.2.1", 51820)
 
-FIN_FLAG, SYN_FLAG, PSH_FLAG, ACK_FLAG = 1, 2, 8, 16
+FIN_FLAG, SYN_FLAG, PSH_FLAG, ACK_FLAG, ECE_FLAG, CWR_FLAG = 1, 2, 8, 16, 64, 128
 TIMESTAMPS = bytes.fromhex("0101080a0000000700000009")
 
 
@@ -138,7 +138,8 @@ def rows_of(burst: PacketBurst) -> list[Expected]:
 def _similar(a: Segment, b: Segment) -> bool:
     """May they be parts of one super-packet?"""
     same = replace(b, seq=a.seq, ident=a.ident, payload=a.payload, flags=a.flags)
-    return same == a and {a.flags, b.flags} <= {ACK_FLAG, ACK_FLAG | PSH_FLAG}
+    plain = (a.flags & ~PSH_FLAG, b.flags & ~PSH_FLAG)
+    return same == a and plain in ((ACK_FLAG, ACK_FLAG), (ACK_FLAG | ECE_FLAG, ACK_FLAG | ECE_FLAG))
 
 
 def expected_rows(segments: Iterable[Segment], *, outer_ce: bool = False) -> list[Expected]:

@@ -33,6 +33,8 @@ UDP = 17
 
 _ACK_FLAG = 0x10
 _PSH_FLAG = 0x08
+_ECE_FLAG = 0x40  # a state, not an event (RFC 3168 6.1.3): all segments of a super-packet have it or none
+_ANY_FLAGS = _PSH_FLAG | _ECE_FLAG  # what data of a stream may have beside ACK
 _ROOM = 65_536
 _MAX_TOTAL = 65_535  # RFC 791, 3.1
 
@@ -194,7 +196,10 @@ class Flows:
         if version == 4 and transport != 20:
             self._close_all()  # with options in its name: whichever flow it is of
         elif (
-            self._coalesce and flags & ~_PSH_FLAG == _ACK_FLAG and offset & 15 == 0 and transport + 20 <= header < total
+            self._coalesce
+            and flags & ~_ANY_FLAGS == _ACK_FLAG
+            and offset & 15 == 0
+            and transport + 20 <= header < total
         ):
             return self._join(name, version, transport, header, length, total, row_flags)
         self._verify(version, transport, total, TCP)

@@ -1,6 +1,7 @@
-"""Our receive window as the kernel and the wire see it: it never shrinks, and it grows with what is read.
+"""Our receive window as the kernel and the wire see it: it never shrinks, and it grows with what is read.  And how
+often we acknowledge.
 
-RFC 9293 3.8.6, RFC 7323 2.3 and 2.4.
+RFC 9293 3.8.6, RFC 7323 2.3 and 2.4, RFC 5681 4.2.
 """
 
 from __future__ import annotations
@@ -85,4 +86,26 @@ def test_it_grows_with_what_is_read(beside: Beside, opening: object) -> None:
     beside.run(lambda: sent.done() and ours.at_eof, "the download", 60)
     assert digest(beside.station.received[ours]) == digest(DATA * 4)
     assert 1 << 20 < ours.statistics().receive_buffer <= 8 << 20
+    finish(beside, ours, theirs)
+
+
+def test_a_segment_alone_is_acknowledged_a_little_later(beside: Beside) -> None:
+    ours, theirs = active(beside)
+    for _ in range(5):
+        sent = beside.packets_out
+        began = clock()
+        theirs.send(b"?")
+        beside.run(lambda sent=sent: beside.packets_out > sent, "the ACK", 3)  # type: ignore[misc]
+        assert clock() - began >= 0.039
+        beside.run(lambda: beside.ss(port_of(theirs)).split()[2] == "0", "the kernel to have heard it", 3)
+    finish(beside, ours, theirs)
+
+
+def test_a_burst_is_acknowledged_once(beside: Beside) -> None:
+    """At least two segments for each ACK (RFC 5681 4.2), and no more of them than bursts."""
+    ours, theirs = active(beside)
+    sent, came = beside.packets_out, beside.packets_in
+    done = beside.submit(lambda: theirs.sendall(DATA))
+    beside.run(lambda: done.done() and len(beside.station.received.get(ours, b"")) == SIZE, "the download", 60)
+    assert beside.packets_out - sent < (beside.packets_in - came) / 2 + 20
     finish(beside, ours, theirs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usernet.tcp.flight import FLYING, LOST, SACKED, Flight
+from usernet.tcp.flight import FLYING, LOST, MAX_RUNS, SACKED, Flight
 
 MSS = 10
 
@@ -76,6 +76,14 @@ def test_a_peer_that_reneges_is_sent_everything() -> None:
     found.sack(20, 40, MSS)
     found.renege()
     assert (found.sacked, found.lost) == (0, 20)
+
+
+def test_a_long_scoreboard_still_notes_what_cuts_nothing() -> None:
+    found = flight(*[MSS] * (MAX_RUNS - 1), 2 * MSS)
+    end = MAX_RUNS * MSS
+    assert found.sack(end - MSS, end, MSS) == []
+    assert [news[:2] for news in found.sack(MSS, 2 * MSS, MSS)] == [(MSS, 2 * MSS)]
+    assert [news[:2] for news in found.sack(end - MSS, end + MSS, MSS)] == [(end - MSS, end + MSS)]
 
 
 VERBS = st.sampled_from(["send", "ack", "sack", "lose", "again", "find", "first", "overdue", "renege"])

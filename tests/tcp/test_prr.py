@@ -38,3 +38,12 @@ def test_after_heavy_losses_the_flight_grows_back_as_in_slow_start() -> None:
     reduction.on_send(2 * MSS)
     reduction.on_ack(9 * MSS, 9 * MSS, 10 * MSS, MSS)
     assert reduction.quota == MSS  # ssthresh is the bound
+
+
+def test_what_tells_of_nothing_lets_nothing_leave() -> None:
+    """A duplicate's report, or the reordering timer: a peer could ask for any number of segments by those."""
+    reduction = RateReduction(20 * MSS)
+    reduction.on_ack(MSS, 4 * MSS, 10 * MSS, MSS)
+    reduction.on_send(2 * MSS)
+    reduction.on_ack(0, 4 * MSS, 10 * MSS, MSS)
+    assert reduction.quota == 0

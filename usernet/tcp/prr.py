@@ -19,7 +19,9 @@ class RateReduction:
         self.quota = 0  # sndcnt: what may leave now
 
     def on_ack(self, delivered: int, pipe: int, ssthresh: int, mss: int) -> None:
-        """RFC 6937 3.1, with the slow start reduction bound."""
+        """RFC 6937 3.1, with the slow start reduction bound; what tells of nothing that has arrived frees nothing."""
+        if not delivered and self._out:
+            return
         self._delivered += delivered
         if pipe > ssthresh:
             self.quota = -(-self._delivered * ssthresh // self._flight_size) - self._out

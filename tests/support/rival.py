@@ -89,6 +89,7 @@ class Rivals(Beside):
         began, before = clock(), [self._moved(port, address) for address in (OURS, RIVAL)]
         go_on(began + seconds)
         elapsed, after = clock() - began, [self._moved(port, address) for address in (OURS, RIVAL)]
+        self.lose(0)  # for a reset goes only once, and who has nothing to send would wait for ever
         for connection in connections:
             connection.abort(clock())
             station.host.changed(connection, clock())

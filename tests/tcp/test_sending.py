@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.tcp import MTU, Peer
 from usernet.tcp import WRITABLE, State, TcpSettings
+from usernet.tcp.reno import Reno
 from usernet.wire.packet import parse_packet
 from usernet.wire.tcp import ACK, PSH, SYN
 
@@ -329,6 +330,25 @@ def test_fast_retransmit_by_sack() -> None:
     peer.sends(f"2:{1 + 20 * MSS} A")
     assert peer.connection.recovery is None
     assert peer.connection.next_timeout() is None
+
+
+def test_slow_start_hears_of_the_round_trip_while_packets_overtake_each_other() -> None:
+    """The newest that has arrived tells it; what fills the gap was late."""
+    told = []
+
+    class Told(Reno):
+        def on_ack(self, acked: int, in_flight: int, now: float, srtt: float, rtt: float) -> None:
+            told.append(rtt)
+
+    peer = Peer.established(syn=BIG, congestion_control=Told)
+    peer.connection.write(bytes(10 * MSS))
+    peer.hears()
+    peer.passes(0.005)
+    peer.sends("1:1 A", sack=[(1 + MSS, 1 + 3 * MSS)])
+    peer.passes(0.0005)
+    told.clear()
+    peer.sends(f"1:{1 + 3 * MSS} A")
+    assert told == [pytest.approx(0.005)]
 
 
 def test_all_holes_are_repaired_in_one_round_trip() -> None:

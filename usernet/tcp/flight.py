@@ -106,6 +106,10 @@ class Flight:
         """Bytes thought to be in the network (RFC 6675 4)."""
         return nxt - una - self.sacked - self.lost
 
+    def left_at(self, seq: int) -> float:
+        """When what is outstanding at `seq` left last."""
+        return self.runs[bisect_right(self.runs, seq, key=_start) - 1].at
+
     # What has arrived
 
     def until(self, una: int) -> list[Delivered]:

@@ -131,7 +131,7 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
         budget -= end - start
         if window < 0:
             window = tcb.receiver.window_field()
-        packets.append(_data(tcb, start, end, window, mss, now))
+        packets.append(_data(tcb, start, end, window, mss, now if start >= sender.nxt else _told(tcb, start, now)))
         _account(tcb, start, end, now)
         emitted = True
         if budget < sender.mss:
@@ -146,6 +146,14 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
     if (emitted and before == una) or (tcb.retransmit_at == NEVER and (sender.nxt > una or tcb.is_stream_out)):
         tcb.progress_at = now
         arm_retransmission(tcb, now)
+
+
+def _told(tcb: ControlBlock, start: int, now: float) -> float:
+    """What time the timestamp of something sent again tells."""
+    recovery, rack = tcb.recovery, tcb.rack
+    if rack is None or recovery is None:
+        return now
+    return rack.stamp(now, tcb.flight.left_at(start) if recovery.phase is Phase.FAST else now)
 
 
 def arm_retransmission(tcb: ControlBlock, now: float) -> None:
@@ -205,7 +213,7 @@ def _account_again(tcb: ControlBlock, recovery: Recovery, start: int, end: int, 
     else:
         sender.resent_early += segments
     if is_first:
-        recovery.head_resent_at = now
+        recovery.head_resent_at = now if tcb.rack is None else tcb.rack.stamped
     if tcb.rack is not None:
         tcb.rack.resent += end - start
     if start == sender.una and recovery.phase is Phase.FAST:

@@ -26,14 +26,14 @@ class Rack:
     """The names of the fields are the RFC's, or say what the RFC's do."""
 
     __slots__ = (
-        "_end_seq", "_fack", "_multiplier", "_persist", "_round_end", "_rtt", "_xmit_ts", "began", "reordering_seen",
-        "resent",
+        "_end_seq", "_fack", "_lag", "_multiplier", "_persist", "_round_end", "_xmit_ts", "began", "reordering_seen",
+        "resent", "rtt", "stamped",
     )  # fmt: skip
 
     def __init__(self, una: int) -> None:
         self._xmit_ts = 0.0  # the newest that has arrived: when it left, where it ends, and what it took
         self._end_seq = una
-        self._rtt = 0.0
+        self.rtt = 0.0
         self._fack = una  # RACK.fack: the highest that has arrived
         self._multiplier = 1  # RACK.reo_wnd_mult
         self._persist = 0  # RACK.reo_wnd_persist
@@ -41,6 +41,8 @@ class Rack:
         self.reordering_seen = False
         self.began = una  # SND.UNA when the latest recovery did
         self.resent = 0  # bytes sent again since then and not reported as duplicates
+        self.stamped = 0.0  # what time the timestamp of the last repair tells
+        self._lag = 0.0  # s by which that was behind
 
     def arrived(
         self, news: Iterable[Delivered], rtt: RttEstimator, now: float, echo_age: float, *, is_sack: bool
@@ -52,11 +54,12 @@ class Rack:
         fack = self._fack
         for start, end, at, again in news:
             taken = now - at
-            if again and (taken < rtt.least - _ROUNDING or (echo_age > taken + _GRANULARITY and not is_sack)):
+            oldest = taken + self._lag + _GRANULARITY
+            if again and (taken < rtt.least - _ROUNDING or (echo_age > oldest and not is_sack)):
                 continue  # it answers what had been sent before (an echo is of what came in order: RFC 7323 4.3)
             if (at, end) > (self._xmit_ts, self._end_seq):
                 self._xmit_ts, self._end_seq = at, end
-                self._rtt = taken
+                self.rtt = taken
             if end > self._fack:
                 self._fack = end
             elif is_sack and start < fack and not again:
@@ -66,6 +69,18 @@ class Rack:
         """A recovery begins."""
         self.began = una
         self.resent = 0
+
+    def stamp(self, now: float, before: float) -> float:
+        """What time the timestamp of a repair tells, of what had left at `before`: where packets overtake each other one
+        in the middle.
+
+        A repair that fills the first gap raises the peer's TS.Recent.  What left a little before it and arrives after
+        it would be refused there (RFC 7323 5.3 R1), and one loss would make the next.  The middle is newer than all
+        that the peer has had in order, and still tells which of the two is answered (RFC 3522).
+        """
+        self.stamped = max(self.stamped, (before + now) / 2 if self.reordering_seen else now)
+        self._lag = now - self.stamped
+        return self.stamped
 
     def was_wrong(self, una: int, nxt: int) -> None:
         """What was sent again had not been lost (step 4), or was not when its acknowledgement was."""
@@ -88,4 +103,4 @@ class Rack:
 
     def detect(self, flight: Flight, now: float, window: float) -> float:
         """Mark what is lost (step 5); when to look again."""
-        return flight.lose_overdue((self._xmit_ts, self._end_seq), self._rtt + window, now + _ROUNDING)
+        return flight.lose_overdue((self._xmit_ts, self._end_seq), self.rtt + window, now + _ROUNDING)

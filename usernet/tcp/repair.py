@@ -92,7 +92,7 @@ def progress(
         flight.lose_first(mss)
         recovery.forced = True
     if phase is not Phase.FAST:
-        tcb.congestion.on_ack(ack - una, nxt - una, now, tcb.rtt.srtt, 0.0)
+        tcb.congestion.on_ack(ack - una, nxt - una, now, tcb.rtt.srtt, rack.rtt if rack is not None else 0.0)
 
 
 def detect_loss(tcb: ControlBlock, recovery: Recovery, delivered: int, now: float) -> None:
@@ -106,6 +106,8 @@ def detect_loss(tcb: ControlBlock, recovery: Recovery, delivered: int, now: floa
     if rack is not None:
         window = rack.window(flight, tcb.rtt, mss, is_recovering=recovery.phase is not Phase.OPEN)
         tcb.reorder_at = rack.detect(flight, now, window)
+        if recovery.phase is Phase.FAST and not flight.lost and not rack.resent:
+            _undo(tcb)  # all of it has arrived before it could be sent again
     if recovery.phase is Phase.OPEN and recovery.duplicates >= DUPLICATE_THRESHOLD:
         flight.lose_first(mss)
     is_congestion = tcb.search is None or not flight.lost or not blackhole.probe_lost(tcb, tcb.search, now)

@@ -71,8 +71,8 @@ class Rack:
         self.resent = 0
 
     def stamp(self, now: float, before: float) -> float:
-        """What time the timestamp of a repair tells, of what had left at `before`: where packets overtake each other one
-        in the middle.
+        """What time the timestamp of a repair tells, of what had left at `before`: one in the middle, where packets
+        overtake each other.
 
         A repair that fills the first gap raises the peer's TS.Recent.  What left a little before it and arrives after
         it would be refused there (RFC 7323 5.3 R1), and one loss would make the next.  The middle is newer than all

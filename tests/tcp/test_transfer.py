@@ -70,7 +70,7 @@ def test_a_path_that_swallows_what_is_large(
     narrowed_at = pair.now
     while not (pair.a.eof and pair.b.eof):
         pair.step()
-    assert pair.now - narrowed_at < 120
+    assert pair.now - narrowed_at < 600  # small segments, 5 % of them lost, and no hang
     pair.run()
     check(pair, last_ack_may_be_lost=loss > 0)
 

@@ -134,7 +134,7 @@ def large_buffers() -> Iterator[str]:
 
 
 def fairness() -> Iterator[str]:
-    yield "one bottleneck of 100 Mbit/s, RTT 50 ms, queue of one bandwidth-delay product; 40 s after 5 s"
+    yield "one bottleneck of 100 Mbit/s, RTT 50 ms, queue of one bandwidth-delay product; 60 s after 5 s"
     yield " flows  Jain index  Mbit/s  least  most"
     for flows in (2, 8, 64):
         simulation = path(Conditions(0.025, rate=100 * _MBIT, queue=625_000))
@@ -144,8 +144,8 @@ def fairness() -> Iterator[str]:
             simulation.run(0.02)
         simulation.run(5.0)
         before = [stream.received for stream in streams]
-        simulation.run(40.0)
-        shares = [(stream.received - at) / 40 / _MBIT for stream, at in zip(streams, before, strict=True)]
+        simulation.run(60.0)
+        shares = [(stream.received - at) / 60 / _MBIT for stream, at in zip(streams, before, strict=True)]
         yield f"{flows:6} {jain(shares):11.4f} {sum(shares):7.1f} {min(shares):6.2f} {max(shares):5.2f}"
 
 

@@ -138,7 +138,7 @@ class StreamTransport(asyncio.Transport):
                 break
             if self._reading_paused or self._closing:
                 break
-        if took:
+        if took and connection.wants_to_send:  # a window to offer: all else is told by who did it
             self._link.changed(connection)
         if connection.readable_bytes or self._reading_paused or self._closing or self._eof_received:
             return

@@ -243,11 +243,18 @@ class Host:
         """About budget_bytes of packets for the tunnel: replies first, then each sender in its turn."""
         self._now = now
         packets = self._outbox.take(budget_bytes, now)
-        for packet in packets:
-            payload = packet.payload_bytes
-            self._packets_out += -(-payload // packet.mss) if packet.mss and payload else 1
-            self._bytes_out += len(packet.header) + payload
+        packets_out = bytes_out = 0
+        for header, pieces, mss in packets:
+            bytes_out += len(header)
+            if pieces:
+                payload = sum(map(len, pieces))
+                bytes_out += payload
+                packets_out += -(-payload // mss) if mss else 1
+            else:
+                packets_out += 1
         self._super_packets_out += len(packets)
+        self._packets_out += packets_out
+        self._bytes_out += bytes_out
         return packets
 
     def _after_turn(self, sender: Sender, now: float) -> None:

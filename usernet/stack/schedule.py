@@ -71,13 +71,6 @@ class Scheduler(Generic[S]):
         while budget_bytes > 0 and (new or old) and fruitless <= len(new) + len(old):
             queue = new or old
             sender = queue[0]
-            if not sender.wants_to_send:
-                queue.popleft()
-                if queue is new:
-                    old.append(sender)
-                else:
-                    sender.is_queued = False
-                continue
             if sender.deficit <= 0:
                 queue.popleft()
                 sender.deficit += QUANTUM
@@ -95,9 +88,17 @@ class Scheduler(Generic[S]):
             sender.deficit -= size
             budget_bytes -= size
             packets += taken
-            fruitless = 0 if taken else fruitless + 1
-            if not taken:
+            if taken:
+                fruitless = 0
+            self._after_turn(sender, now)
+            if not sender.is_queued:  # that was its end
+                continue
+            is_dry = not sender.wants_to_send
+            if is_dry and (queue is old or not old):
+                queue.popleft()
+                sender.is_queued = False
+            elif is_dry or not taken:
                 queue.popleft()
                 old.append(sender)
-            self._after_turn(sender, now)
+                fruitless += not is_dry
         return packets

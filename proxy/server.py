@@ -299,7 +299,7 @@ def _bind(address: str, port: int) -> socket.socket:
 
 
 def _open_http(context: Context, credentials: Credentials | None, transport: asyncio.Transport, data: bytes) -> None:
-    """h11 and what goes with it are imported when the first HTTP client comes."""
+    """What speaks HTTP is imported when the first such client comes."""
     from proxy.http.handler import open_http
 
     open_http(context, credentials, transport, data)

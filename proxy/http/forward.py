@@ -5,10 +5,8 @@ the next request to the same.
 
     begin -> (dial -> connected) -> _pump_request | _pump_response -> _finish -> handler.next_request
 
-Each way has the same stages: a head is checked (head.py) and given to h11 without its framing fields, its body is read
-by framing.py, the fields that end here are taken off, and the h11 of the other side writes the message in the framing
-that its reader understands.  So h11 keeps the states of both connections and never sees a byte of a following message.
-`_server` is h11 as the client sees us; `Origin.http` is h11 as the origin sees us.
+Each way has the same stages: a head is checked (head.py), its body is read by framing.py, the fields that end here are
+taken off (target.py), and writing.py writes the message in the framing that its reader understands.
 """
 
 from __future__ import annotations
@@ -16,13 +14,21 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-import h11
-
 from proxy.http.answer import answer
 from proxy.http.framing import Body
-from proxy.http.head import UNTIL_CLOSE, HeadError, RequestHead, ResponseHead, parse_response, response_framing
-from proxy.http.origin import MAX_EVENT, Origin, send, without_framing, without_length
-from proxy.http.target import VIA, Target, end_to_end, fields_to_origin, find
+from proxy.http.head import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    Fields,
+    HeadError,
+    RequestHead,
+    ResponseHead,
+    parse_response,
+    response_framing,
+)
+from proxy.http.origin import Origin
+from proxy.http.target import VIA, Target, connection_options, end_to_end, fields_to_origin, find, wants_upgrade
+from proxy.http.writing import CLOSE_FIELD, framed, in_chunks, without_length, write_body, write_end, write_head
 from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
 from proxy.session import Context, log
 from usernet.aio.relay import reset
@@ -57,23 +63,24 @@ class Client(Protocol):
 
 class Forward:
     __slots__ = (
-        "_handler", "_head", "_interim", "_origin", "_request", "_request_body", "_request_done", "_response_body",
-        "_response_done", "_retry", "_reusable", "_server", "_target",
+        "_handler", "_head", "_interim", "_keeps", "_origin", "_request", "_request_body", "_request_done",
+        "_response_body", "_response_chunked", "_response_done", "_retry", "_reusable", "_target",
     )  # fmt: skip
 
     def __init__(self, handler: Client) -> None:
         self._handler = handler
-        self._server = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_EVENT)
         self._origin: Origin | None = None
         self._head: RequestHead
         self._target: Target
-        self._request: h11.Request
+        self._request: bytes  # its head, as the origin gets it
         self._request_body: Body
         self._response_body: Body | None = None  # there once the final response's head is through
+        self._response_chunked = False  # as the client gets it
         self._request_done = self._response_done = True
         self._interim = 0
         self._retry = False
-        self._reusable = True  # the response has said its own end
+        self._keeps = True  # the client may send another request on its connection
+        self._reusable = True  # and we one on the origin's
 
     # -- what the handler says --
 
@@ -83,14 +90,9 @@ class Forward:
         if fields is None:
             self._handler.farewell(answer(200 if head.method == b"OPTIONS" else 405, "this proxy answers itself"))
             return
-        try:
-            self._server.receive_data(without_framing(head.line, head.fields))
-            self._server.next_event()
-            self._server.next_event()
-            self._request = h11.Request(method=head.method, target=target.path, headers=fields)
-        except h11.ProtocolError:
-            raise HeadError(400, "not a valid HTTP/1.1 request") from None
+        self._request = write_head(b"%b %b HTTP/1.1" % (head.method, target.path), fields)
         self._head, self._target = head, target
+        self._keeps = _persists(head.minor, head.fields)
         self._request_body = Body(head.framing)
         self._response_body = None
         self._interim = 0
@@ -159,27 +161,25 @@ class Forward:
     # -- client to origin --
 
     def _send_request(self, origin: Origin) -> None:
-        origin.transport.write(origin.http.send(self._request) or b"")
-        if self._request_done:  # a second try, and so without a body
-            origin.transport.write(origin.http.send(h11.EndOfMessage()) or b"")
-        else:
+        origin.transport.write(self._request)
+        if not self._request_done:  # else it is a second try, and so without a body
             self._pump_request(origin)
 
     def _pump_request(self, origin: Origin, content: bytes = b"") -> None:
         """What there is of the request's body: `content` off it already, or in `handler.held`."""
-        handler, body = self._handler, self._request_body
+        handler, body, chunked = self._handler, self._request_body, self._head.framing == CHUNKED
         try:
             content = content or body.take(handler.held)
         except HeadError as error:
             self._client_at_fault(error)
             return
         handler.context.counters.bytes_up += len(content)
-        if content:
-            send(origin.transport, origin.http, h11.Data(data=content))
+        said = write_body(content, chunked=chunked)
         if body.done:
             self._request_done = True
-            trailers = end_to_end(body.trailers, request=True)
-            send(origin.transport, origin.http, h11.EndOfMessage(headers=trailers))
+            said += write_end(end_to_end(body.trailers, request=True), chunked=chunked)
+        if said:
+            origin.transport.write(said)
         if origin.full:
             handler.wait()
         else:
@@ -220,10 +220,8 @@ class Forward:
             else:
                 origin.buffer += data
                 self._pump_response(origin)
-        except HeadError:
-            self._origin_failed(NOT_HTTP)
-        except h11.ProtocolError as error:
-            log.debug("an origin broke HTTP: %s", type(error).__name__)
+        except HeadError as error:
+            log.debug("an origin broke HTTP: %s", error)
             self._origin_failed(NOT_HTTP)
 
     def origin_ended(self, clean: bool) -> None:
@@ -245,35 +243,32 @@ class Forward:
             self._origin_failed(INCOMPLETE if clean else TERMINATED)
 
     def _pump_response(self, origin: Origin, content: bytes = b"") -> None:
-        """Heads, then what there is of the body (`content` is off it already).  Raises HeadError, h11.ProtocolError."""
+        """Heads, then what there is of the body (`content` is off it already).  Raises HeadError."""
+        said = b""
         while self._response_body is None:
             raw = origin.scanner.take(origin.buffer)
             if raw is None:
                 return
             head = parse_response(raw)
             framing = response_framing(self._head.method, head)
-            length = b"Content-Length: 0\r\n" if head.status >= 200 else b""
-            origin.http.receive_data(without_framing(head.line, head.fields, length))
-            event = origin.http.next_event()
-            if isinstance(event, h11.Response):
-                origin.http.next_event()
-                self._respond(head)
+            if head.status >= 200:
+                said = self._respond(head, framing)
                 self._response_body = Body(framing)
-                self._reusable = framing != UNTIL_CLOSE
             elif head.status == 101:
                 self._switch(origin, head)
                 return
             else:
                 self._inform(head)
-        body = self._response_body
-        content = content or body.take(origin.buffer)
-        if content:
-            self._write(h11.Data(data=content))
+        body, chunked = self._response_body, self._response_chunked
+        try:
+            said += write_body(content or body.take(origin.buffer), chunked=chunked)
+            if body.done:
+                said += write_end(end_to_end(body.trailers, request=False), chunked=chunked)
+        finally:  # a head goes on even if what follows it is of no use: then the client learns that by a reset
+            if said:
+                self._handler.transport.write(said)
         if body.done:
             self._response_done = True
-            # Trailers go on only where the client's framing has a place for them (RFC 9110 section 6.5.1)
-            trailers = end_to_end(body.trailers, request=False) if self._head.minor else []
-            self._write(h11.EndOfMessage(headers=trailers))
             self._finish()
 
     def _inform(self, head: ResponseHead) -> None:
@@ -283,32 +278,31 @@ class Forward:
             raise HeadError(502, "too many interim responses")
         if self._head.minor == 1:
             fields = without_length(end_to_end(head.fields, request=False))
-            self._write(h11.InformationalResponse(status_code=head.status, headers=fields, reason=head.reason))
+            self._handler.transport.write(write_head(_status_line(head), fields))
 
-    def _respond(self, head: ResponseHead) -> None:
+    def _respond(self, head: ResponseHead, framing: int) -> bytes:
+        """The final response's head, for the client."""
+        self._reusable = framing != UNTIL_CLOSE and _persists(head.minor, head.fields)
+        self._response_chunked = in_chunks(framing, self._head.minor)
         fields = end_to_end(head.fields, request=False)
-        if head.status == 204:
-            fields = without_length(fields)
+        fields = without_length(fields) if head.status == 204 else framed(fields, framing, self._head.minor)
         fields.append((b"Via", VIA))
-        self._write(h11.Response(status_code=head.status, headers=fields, reason=head.reason))
-
-    def _write(self, event: h11.Event) -> None:
-        send(self._handler.transport, self._server, event)
+        if not self._keeps:
+            fields.append(CLOSE_FIELD)
+        return write_head(_status_line(head), fields)
 
     def _switch(self, origin: Origin, head: ResponseHead) -> None:
-        """101: from here on it is not HTTP (RFC 9110 section 7.8).  Raises HeadError, h11.ProtocolError."""
-        might_switch = self._server.their_state is h11.MIGHT_SWITCH_PROTOCOL  # type: ignore[attr-defined]
-        if not (self._request_done and might_switch):
+        """101: from here on it is not HTTP (RFC 9110 section 7.8).  Raises HeadError."""
+        was_asked = self._head.minor == 1 and wants_upgrade(self._head.fields) is not None
+        if not (self._request_done and was_asked):
             raise HeadError(502, "101 unasked")
         fields = without_length(end_to_end(head.fields, request=False))
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", find(head.fields, b"upgrade") or b"")]
-        said = self._server.send(h11.InformationalResponse(status_code=101, headers=fields, reason=head.reason))
+        said = write_head(_status_line(head), fields)
         self._response_done = True
         origin.owner = self._origin = None
         try:
-            self._handler.start_relay(
-                origin.transport, said or b"", downward=bytes(origin.buffer), tunnel_full=origin.full
-            )
+            self._handler.start_relay(origin.transport, said, downward=bytes(origin.buffer), tunnel_full=origin.full)
         except ConnectionResetError:
             reset(self._handler.transport)
 
@@ -327,15 +321,19 @@ class Forward:
         """Both messages are through: keep what can be kept."""
         if not (self._request_done and self._response_done):
             return
-        origin, server, handler = self._origin, self._server, self._handler
-        if origin is not None:
-            states = (origin.http.our_state, origin.http.their_state)
-            if states == (h11.DONE, h11.DONE) and self._reusable and not origin.ended and not origin.buffer:
-                origin.http.start_next_cycle()
-            else:
-                self._drop_origin(cleanly=True)
-        if (server.our_state, server.their_state) == (h11.DONE, h11.DONE) and not handler.ended:
-            server.start_next_cycle()
+        origin, handler = self._origin, self._handler
+        if origin is not None and not (self._reusable and not origin.ended and not origin.buffer):
+            self._drop_origin(cleanly=True)
+        if self._keeps and not handler.ended:
             handler.next_request()
         else:
             handler.farewell(b"")
+
+
+def _persists(minor: int, fields: Fields) -> bool:
+    """Whether another message may follow on the same connection (RFC 9112 section 9.3)."""
+    return minor == 1 and b"close" not in connection_options(fields)
+
+
+def _status_line(head: ResponseHead) -> bytes:
+    return b"HTTP/1.1 %d %b" % (head.status, head.reason)

@@ -1,8 +1,8 @@
 """Bodies, read off a stream by their framing (RFC 9112 sections 6 and 7).
 
 `Body.take(buffer)` moves what belongs to the body from the buffer's front, gives its content, and leaves the rest
-alone: what follows is the next message's, or, after an upgrade, no message at all.  h11 could do this, but it reads
-chunk sizes of any length, lets extensions and trailers of any kind through, and copies each piece twice.
+alone: what follows is the next message's, or, after an upgrade, no message at all.  h11 would do this, but it lets
+chunk extensions and trailers of any kind through, and copies each piece twice.
 """
 
 from __future__ import annotations

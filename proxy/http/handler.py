@@ -1,7 +1,7 @@
 """An HTTP client's connection: one head after the other; CONNECT becomes a relay, the rest is forwarded.
 
 The stages of a request: `data_received` -> `_next_head` (raw checks) -> `_authorised` -> `_connect`, or `_forward`
-(forward.py, imported with h11 when the first such request comes).
+(forward.py, imported when the first such request comes).
 """
 
 from __future__ import annotations
@@ -41,9 +41,6 @@ class HttpHandler(Handler):
         self.idle = 0
         if self._scanner is not None:
             self.held += data
-            if self._kept_alive:
-                self._kept_alive = False
-                self.context.deadlines.start(self, self.context.limits.head_timeout)
             self._next_head(self._scanner)
             return
         if self._forward is not None:
@@ -79,7 +76,11 @@ class HttpHandler(Handler):
         try:
             raw = scanner.take(self.held)
             if raw is None:
+                if self._kept_alive:
+                    self._kept_alive = False
+                    self.context.deadlines.start(self, self.context.limits.head_timeout)
                 return
+            self._kept_alive = False
             head = parse_request(raw)
             self._scanner = None
             self._bodiless = head.method == b"HEAD"
@@ -119,11 +120,10 @@ class HttpHandler(Handler):
         self._scanner = HeadScanner()
         self._bodiless = False
         self.read_on()
+        self._kept_alive = True
         if self.held:
-            self.context.deadlines.start(self, self.context.limits.head_timeout)
             self._next_head(self._scanner)
         else:
-            self._kept_alive = True
             self.context.deadlines.start(self, self.context.limits.keepalive_timeout)
 
     def accepted(self, tunnel: asyncio.Transport) -> None:

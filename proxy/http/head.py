@@ -1,4 +1,4 @@
-"""Heads of HTTP/1.1 messages, checked on the raw bytes before h11 sees them (RFC 9112).
+"""Heads of HTTP/1.1 messages, checked on their raw bytes (RFC 9112).
 
 A proxy and the server behind it must read a message alike, so what could be read in two ways is refused here,
 requests and responses with one set of rules: bare CR and LF, folded lines, odd names, two framings, lengths that are

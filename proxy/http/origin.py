@@ -1,33 +1,12 @@
-"""The connection to an origin: it buffers, and has h11 as the origin sees us.  What that means is for forward.py."""
+"""The connection to an origin: it buffers.  What that means is for forward.py."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Protocol
 
-import h11
-
-from proxy.http.head import MAX_HEAD, Fields, HeadScanner
+from proxy.http.head import HeadScanner
 from usernet.aio.relay import reset
-
-MAX_EVENT = MAX_HEAD + 4096  # for h11: the limits are ours
-FRAMING = (b"content-length", b"transfer-encoding")
-
-
-def without_framing(line: bytes, fields: Fields, more: bytes = b"") -> bytes:
-    """A head for h11, as of a message that has no body."""
-    kept = [b"%b: %b\r\n" % field for field in without_length(fields)]
-    return b"%b\r\n%b%b\r\n" % (line, b"".join(kept), more)
-
-
-def without_length(fields: Fields) -> Fields:
-    """The fields without those of framing, which 1xx and 204 have no use for (RFC 9112 sections 6.1, 6.2)."""
-    return [field for field in fields if field[0].lower() not in FRAMING]
-
-
-def send(transport: asyncio.Transport, http: h11.Connection, event: h11.Event) -> None:
-    """Write an event in h11's framing."""
-    transport.write(b"".join(http.send_with_data_passthrough(event) or ()))  # one piece is not copied
 
 
 class Owner(Protocol):
@@ -39,13 +18,12 @@ class Owner(Protocol):
 class Origin(asyncio.Protocol):
     """The connection to an origin.  `owner` is None once nobody is interested in what it still says."""
 
-    __slots__ = ("buffer", "ended", "full", "http", "key", "owner", "scanner", "transport")
+    __slots__ = ("buffer", "ended", "full", "key", "owner", "scanner", "transport")
 
     def __init__(self, owner: Owner, transport: asyncio.Transport, key: tuple[str, int]) -> None:
         self.owner: Owner | None = owner
         self.transport = transport
         self.key = key
-        self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_EVENT)
         self.buffer = bytearray()
         self.scanner = HeadScanner()
         self.ended = False

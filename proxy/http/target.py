@@ -12,6 +12,7 @@ from proxy.http.head import Fields, HeadError, RequestHead
 from proxy.names import BadHost, parse_host, parse_port
 
 AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@?#\\%]+))(?::([0-9]+))?")  # no userinfo, no zone id
+AUTHORITY_END = re.compile(rb"[/?]")
 VIA = b"1.1 usernet"
 
 # Always between two neighbours only; Proxy-* besides
@@ -57,8 +58,8 @@ def parse_absolute(method: bytes, target: bytes) -> Target:
         raise HeadError(400, "the target of a request to a proxy begins with http://")
     if b"#" in target:  # RFC 9112 section 3.2.2: absolute-URI has no fragment
         raise HeadError(400, "a fragment in the target")
-    end = next((at for at, byte in enumerate(rest) if byte in b"/?"), len(rest))
-    authority, path = rest[:end], rest[end:]
+    authority = AUTHORITY_END.split(rest, 1)[0]
+    path = rest[len(authority) :]
     host, port = parse_authority(authority, 80)
     if not path:
         path = b"*" if method == b"OPTIONS" else b"/"  # RFC 9112 section 3.2.4

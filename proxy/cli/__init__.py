@@ -26,14 +26,26 @@ COMMANDS = {
 
 def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     if asked and not context.resilient_parsing:
+        import platform
         from importlib.metadata import version
 
-        click.echo(f"usernet {version('usernet')}")
+        from usernet.burst import choose_kernel
+
+        kernel, why = choose_kernel()
+        click.echo(f"usernet {version('usernet')}, Python {platform.python_version()}")
+        click.echo(f"burst kernel: {kernel.name}, {why}")
         context.exit()
 
 
 @click.group(cls=LazyGroup, commands_at=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version.")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_version,
+    help="Show the version, and which burst kernel runs.",
+)
 def cli() -> None:
     """A WireGuard tunnel put to work without privileges: userspace TCP/IP, SOCKS5 and HTTP proxy on one port."""
 

@@ -14,7 +14,7 @@ from usernet.burst import (
     PacketBurst,
     ReceiveKey,
     SuperPacket,
-    default_kernel,
+    choose_kernel,
     sealed_size,
 )
 
@@ -87,7 +87,11 @@ def super_packet(count: int, flow: int = 0, *, version: int = 4) -> SuperPacket:
 
 
 def main() -> None:
-    kernel = default_kernel()
+    for name in ("python", "native"):
+        report(choose_kernel({"USERNET_KERNEL": name})[0])
+
+
+def report(kernel: Kernel) -> None:
     print(f"us per packet, kernel {kernel.name!r}, MTU {MTU}")
     print(f"{'packets in a burst':32}" + "".join(f"{size:7}" for size in SIZES))
     for version in (4, 6):

@@ -34,17 +34,11 @@ from usernet.burst import (
     PacketBurst,
     SendKey,
     SuperPacket,
-    default_kernel,
     sealed_size,
 )
 
 MTU = 1420
 MSS = 1368
-
-
-@pytest.fixture
-def kernel() -> Kernel:
-    return default_kernel()
 
 
 class Sender:
@@ -205,8 +199,8 @@ def test_neighbours_of_different_flows_share_a_run(sender: Sender) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_like_the_oracle(data: st.DataObject) -> None:
+@given(data=st.data())
+def test_like_the_oracle(kernel: Kernel, data: st.DataObject) -> None:
     """Any packets, any pieces."""
     packets, plaintexts = [], []
     for _ in range(data.draw(st.integers(1, 8))):
@@ -228,7 +222,7 @@ def test_like_the_oracle(data: st.DataObject) -> None:
         cuts = tuple(sorted(data.draw(st.lists(st.integers(0, len(payload)), max_size=6))))
         packets.append(super_packet(first, payload, mss, cuts))
         plaintexts += expected_plaintexts(first, payload, mss, MTU)
-    sender = Sender(default_kernel())
+    sender = Sender(kernel)
     assert sender.seal(packets) == plaintexts
     sizes = [len(plaintext) + 32 for plaintext in plaintexts]
     assert run_sizes(sender) == greedy_runs(sizes, MAX_RUN_SEGMENTS, MAX_RUN_BYTES)

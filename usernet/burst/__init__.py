@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from usernet.burst.kernels import choose_kernel, default_kernel
 from usernet.burst.packets import (
     CHECKSUM_OK,
     ECN_CE,
@@ -43,11 +44,7 @@ __all__ = [
     "SendBurst",
     "SendKey",
     "SuperPacket",
+    "choose_kernel",
     "default_kernel",
     "sealed_size",
 ]
-
-
-def default_kernel() -> Kernel:
-    """The fastest kernel there is here."""
-    return ReferenceKernel()

@@ -10,10 +10,11 @@ Stages for each packet, which lies decrypted in the scratch buffer:
 4. `flush`: one sum over the payload of each super-packet against what its headers promise; then rows move together,
    and their headers take over what the outer one says of congestion (RFC 6040).
 
-A super-packet whose sum is wrong spoils the burst: the caller opens it anew, packet by packet (`coalesce=False`), to
-find the bad one and not lose its neighbours.  One sum for all is as strong as the checksum of one large packet: errors
-in several places could cancel, as they can within one segment.  Against anybody on the outer path there is the AEAD;
-checksums only see what went wrong before the far end sealed, and Linux' own WireGuard does not look at them at all.
+A super-packet whose sum is wrong spoils the burst: the caller opens it anew with each packet verified by itself
+(`verify_each`), to find the bad one and not lose its neighbours.  One sum for all is as strong as the checksum of one
+large packet: errors in several places could cancel, as they can within one segment.  Against anybody on the outer path
+there is the AEAD; checksums only see what went wrong before the far end sealed, and Linux' own WireGuard does not look
+at them at all.
 
 While several flows are open, each has a room of 64 KiB, so that payload is copied to its place once.
 """
@@ -115,7 +116,9 @@ class Flow:
 class Flows:
     """All packets of one burst, on their way to rows."""
 
-    def __init__(self, out: PacketBurst, scratch: bytearray, *, outer_ecn: int, coalesce: bool) -> None:
+    def __init__(
+        self, out: PacketBurst, scratch: bytearray, *, outer_ecn: int, coalesce: bool, verify_each: bool = False
+    ) -> None:
         self.spoiled = False
         self._rows = out.rows
         self.buf = memoryview(out.buf)
@@ -123,6 +126,7 @@ class Flows:
         self._view = memoryview(scratch)
         self._outer_ecn = outer_ecn
         self._coalesce = coalesce
+        self._verify_each = verify_each
         last = out.rows[-1] if out.rows else (0, 0)  # rows lie in order
         self._used = self._top = last[0] + last[1]
         self._pending: list[Flow | Row] = []  # in order of arrival
@@ -193,18 +197,21 @@ class Flows:
         offset, flags = scratch[transport + 12], scratch[transport + 13]
         header = transport + (offset >> 4) * 4
         name = bytes(self._view[12 if version == 4 else 8 : transport + 4])
-        if version == 4 and transport != 20:
-            self._close_all()  # with options in its name: whichever flow it is of
-        elif (
+        plain = version == 6 or transport == 20
+        joins = (
             self._coalesce
+            and plain
             and flags & ~_ANY_FLAGS == _ACK_FLAG
             and offset & 15 == 0
             and transport + 20 <= header < total
-        ):
+        )
+        if not joins or self._verify_each:
+            self._verify(version, transport, total, TCP)
+        if joins:
             return self._join(name, version, transport, header, length, total, row_flags)
-        self._verify(version, transport, total, TCP)
-        flow = self.open.get(name)
-        if flow is not None:
+        if not plain:
+            self._close_all()  # with options in its name: whichever flow it is of
+        elif (flow := self.open.get(name)) is not None:
             self._close(flow)
         self._append_row(total, transport, row_flags | CHECKSUM_OK | (PSH if flags & _PSH_FLAG else 0))
         return None

@@ -61,7 +61,7 @@ def open_burst(
     flows.flush()
     if flows.spoiled:
         del out.rows[rows:]
-        flows = Flows(out, scratch, outer_ecn=outer_ecn, coalesce=False)
+        flows = Flows(out, scratch, outer_ecn=outer_ecn, coalesce=True, verify_each=True)
         kept = [number for number in range(start, start + opened.datagrams) if number not in dropped]
         _open_again(key, burst, kept, flows, drops, scratch)
     return opened
@@ -160,7 +160,7 @@ def _judge(window: ReplayWindow, counter: int) -> str | None:
 def _open_again(
     key: OpeningKey, burst: DatagramBurst, numbers: list[int], flows: Flows, drops: Drops, scratch: bytearray
 ) -> None:
-    """Open what was found authentic and new once more, each packet by itself."""
+    """Open what was found authentic and new once more, each packet verified by itself."""
     view = memoryview(scratch)
     for number in numbers:
         at, size = number * burst.stride, burst.lengths[number]

@@ -1,0 +1,34 @@
+"""Which burst kernel runs here: the native one where the package was built with it, the reference everywhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from usernet.burst.packets import Kernel
+from usernet.burst.reference import ReferenceKernel
+from usernet.errors import UsernetError
+
+VARIABLE: Final = "USERNET_KERNEL"  # "python" or "native": to compare them, or to see which one a fault is of
+
+
+def choose_kernel(environ: Mapping[str, str] = os.environ) -> tuple[Kernel, str]:
+    """A kernel, and why it is that one.  UsernetError if the environment asks for what there is not."""
+    wanted = environ.get(VARIABLE, "")
+    if wanted == "python":
+        return ReferenceKernel(), f"as {VARIABLE} says"
+    if wanted not in ("", "native"):
+        raise UsernetError(f"{VARIABLE} is {wanted!r}; it may be 'native' or 'python'")
+    try:
+        from usernet.burst._native import Kernel as NativeKernel
+    except ImportError as error:
+        if wanted:
+            raise UsernetError(f"{VARIABLE} is 'native', but that kernel cannot be loaded: {error}") from error
+        return ReferenceKernel(), f"since the native one cannot be loaded: {error}"
+    return NativeKernel(), f"as {VARIABLE} says" if wanted else "since it was built with the package"
+
+
+def default_kernel() -> Kernel:
+    """The fastest kernel there is here, or the one that the environment asks for."""
+    return choose_kernel()[0]

@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
+NATIVE := usernet/burst/native
+CARGO_LINT := cd $(NATIVE) && cargo fmt --check && cargo clippy --release -q -- -D warnings
+
 .PHONY: demo test lint netsim interop bench clean
 
 demo: $(VENV)/installed
@@ -17,6 +20,8 @@ lint: $(VENV)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v cargo >/dev/null; then $(CARGO_LINT); else \
+		echo "no cargo here: the native kernel was not looked at" >&2; [ -z "$$CI" ]; fi
 
 # TCP over bad paths in virtual time, against the committed figures; ARGS=--update writes new ones.
 netsim: $(VENV)/test
@@ -42,7 +47,7 @@ $(VENV)/pip:
 	$(PIP) install -U 'pip>=25.1'
 	@touch $@
 
-$(VENV)/installed: $(VENV)/pip pyproject.toml
+$(VENV)/installed: $(VENV)/pip pyproject.toml $(NATIVE)/Cargo.toml $(wildcard $(NATIVE)/src/*.rs)
 	PYTHONWARNINGS=ignore $(PIP) install -e .
 	@touch $@
 

@@ -125,6 +125,7 @@ def test_version() -> None:
     done = usernet("--version")
     assert done.returncode == 0
     assert done.stdout.startswith("usernet ")
+    assert "burst kernel: " in done.stdout
 
 
 def test_help_names_every_command() -> None:

@@ -23,9 +23,11 @@ def choose_kernel(environ: Mapping[str, str] = os.environ) -> tuple[Kernel, str]
     try:
         from usernet.burst._native import Kernel as NativeKernel
     except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError)
+        why = "was not built; install the package again where cargo is" if absent else f"cannot be loaded: {error}"
         if wanted:
-            raise UsernetError(f"{VARIABLE} is 'native', but that kernel cannot be loaded: {error}") from error
-        return ReferenceKernel(), f"since the native one cannot be loaded: {error}"
+            raise UsernetError(f"{VARIABLE} is 'native', but that kernel {why}") from error
+        return ReferenceKernel(), f"since the native one {why}"
     return NativeKernel(), f"as {VARIABLE} says" if wanted else "since it was built with the package"
 
 

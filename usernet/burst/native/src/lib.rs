@@ -116,7 +116,7 @@ impl Kernel {
         let mut datagrams = Vec::with_capacity(lengths.len().saturating_sub(start));
         for number in start..lengths.len() {
             let length: usize = lengths.get_item(number)?.extract()?;
-            let at = number.checked_mul(stride).unwrap_or(usize::MAX);
+            let at = number.saturating_mul(stride);
             let end = at.checked_add(length).filter(|end| *end <= source.len());
             datagrams.push(&source[at..end.ok_or_else(|| PyValueError::new_err("a datagram ends beyond its buffer"))?]);
         }
@@ -216,6 +216,7 @@ fn bytes_of(buffer: &PyBuffer<u8>) -> PyResult<&[u8]> {
 }
 
 /// All of a bytearray, which must not be where any of `others` lies.
+#[allow(clippy::mut_from_ref)] // a reference to a Python object is shared, whatever is done to the object
 fn writable<'a>(array: &'a Bound<PyByteArray>, others: impl IntoIterator<Item = &'a [u8]>) -> PyResult<&'a mut [u8]> {
     #[allow(unsafe_code)]
     // SAFETY: nothing else refers to it, as the check below makes sure, and nothing can resize it meanwhile.

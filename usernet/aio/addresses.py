@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from functools import lru_cache
 from typing import Any
 
 from usernet.burst.packets import Address
 from usernet.stack.udp import UdpSocket
-from usernet.wire.ip import format_address, pack_address
+from usernet.wire.ip import KEPT_ADDRESSES, format_address, pack_address
 
 SocketName = tuple[str, int] | tuple[str, int, int, int]
 
@@ -29,6 +30,7 @@ def socket_address(name: Any) -> tuple[bytes, int]:
     return pack_address(name[0]), name[1]
 
 
+@lru_cache(KEPT_ADDRESSES)
 def literal_host(host: str) -> str | None:
     """The canonical text of an IP literal (RFC 5952); None if it is a name.
 

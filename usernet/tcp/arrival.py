@@ -25,7 +25,7 @@ from usernet.tcp.state import (
     TIME_WAIT,
     Event,
 )
-from usernet.tcp.tcb import EOF, NEVER, READABLE, ControlBlock
+from usernet.tcp.tcb import DEFAULT_MSS_V4, EOF, NEVER, READABLE, ControlBlock
 from usernet.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN, TcpSegment
 
 _ACK_PSH: Final = ACK | PSH
@@ -71,10 +71,13 @@ def segment_arrives(tcb: ControlBlock, segment: TcpSegment, now: float, *, segme
 
 
 def _owe_ack(tcb: ControlBlock, segments: int, now: float) -> None:
-    """For data in order: at once for a burst or every second segment, else a little later (RFC 5681 4.2)."""
+    """For data in order: at once for a burst or every second segment, else a little later (RFC 5681 4.2).
+
+    Less than any full segment is no reason for haste while what we say next follows soon, and takes the ACK along.
+    """
     receiver = tcb.receiver
     receiver.pending += segments
-    if receiver.pending >= 2:
+    if receiver.pending >= 2 and not (receiver.converses and receiver.next - receiver.acked < DEFAULT_MSS_V4):
         if not receiver.acks_due:
             receiver.acks_due = 1
     elif tcb.ack_at == NEVER:

@@ -140,6 +140,7 @@ def _take_data(tcb: ControlBlock, packets: list[SuperPacket], budget: int, now: 
         sender.override = False
         if not tcb.receiver.has_reports:
             _acknowledged(tcb)
+        tcb.receiver.converses = una > sender.iss + 1 and now - tcb.heard_at < tcb.settings.delayed_ack
         sender.sent_at = now
     if sender.nxt > before:
         tcb.readiness |= WRITABLE

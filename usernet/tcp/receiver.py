@@ -22,8 +22,8 @@ class Receiver:
     """Sequence numbers are unwrapped ones."""
 
     __slots__ = (
-        "_drained", "_drained_before", "_head", "acked", "acks_due", "chunks", "duplicates", "edge", "fin", "limit",
-        "limit_max", "mss", "next", "pending", "readable", "reassembly", "sack", "scale", "ts_recent",
+        "_drained", "_drained_before", "_head", "acked", "acks_due", "chunks", "converses", "duplicates", "edge", "fin",
+        "limit", "limit_max", "mss", "next", "pending", "readable", "reassembly", "sack", "scale", "ts_recent",
         "ts_recent_at", "tune_at",
     )  # fmt: skip
 
@@ -42,6 +42,7 @@ class Receiver:
         self.fin: int | None = None  # where their FIN stands
         self.acks_due = 0  # ACKs to send now: one, or one per duplicate
         self.pending = 0  # segments in order and not acknowledged yet
+        self.converses = False  # we have just answered something of theirs, and not for the first time
         self.sack = False  # ACKs may have blocks
         self.duplicates: list[tuple[int, int]] | None = None  # ranges that came again, for D-SACK blocks
         self.ts_recent = 0

@@ -28,6 +28,7 @@ def handle_timeout(tcb: ControlBlock, now: float) -> None:
     if tcb.ack_at <= now:
         tcb.ack_at = NEVER
         tcb.receiver.acks_due = max(tcb.receiver.acks_due, 1)
+        tcb.receiver.converses = False
     if tcb.reorder_at <= now:
         tcb.reorder_at = NEVER
         if tcb.recovery is not None:

@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 NATIVE := usernet/burst/native
 CARGO_LINT := cd $(NATIVE) && cargo fmt --check && cargo clippy --release -q -- -D warnings
 
-.PHONY: demo test lint netsim interop bench clean
+.PHONY: demo test lint netsim interop bench fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/usernet demo $(ARGS)
@@ -33,6 +33,10 @@ interop: $(VENV)/test
 
 bench: $(VENV)/bench
 	$(BIN)/python -m tests.bench.compare $(ARGS)
+
+fuzz: $(VENV)/test
+	$(PIP) install --group fuzz
+	$(BIN)/python -m tests.fuzz.kernels -max_total_time=300 $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -52,6 +52,16 @@ def test_a_signal_stops_and_a_second_one_kills(loop: str) -> None:
     assert done.returncode == -signal.SIGTERM
 
 
+def test_garbage_is_frozen_and_looked_for_seldom() -> None:
+    out = run("""
+        import gc
+        from proxy.daemon import process
+        process.freeze_garbage()
+        print(gc.get_freeze_count() > 1000, gc.get_threshold()[0] == process.GARBAGE_OBJECTS, gc.isenabled())
+    """)
+    assert out == "True True True"
+
+
 def test_loops() -> None:
     loop = process.loop_factory("asyncio")()
     assert type(loop).__module__.startswith("asyncio")

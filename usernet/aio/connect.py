@@ -53,7 +53,7 @@ async def dial(link: UserspaceLink, address: bytes, port: int, local_port: int =
     connection = link.host.connect(address, port, boottime(), local_port=local_port)
     future: asyncio.Future[None] = link.loop.create_future()
     link.own(connection, Dial(connection, future))
-    link.changed(connection)
+    link.wake()
     try:
         await future
     except BaseException:

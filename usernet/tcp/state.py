@@ -43,6 +43,8 @@ class Event(enum.Enum):
     ABORT = "a reset by either side, or giving up"
     TIMEOUT = "2 MSL are over, or an orphan has waited long enough"
 
+    __hash__ = object.__hash__  # as above
+
 
 # Module constants, for looking a member up in its class costs more than the comparison it is for.
 CLOSED: Final = State.CLOSED

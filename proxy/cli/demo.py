@@ -15,7 +15,7 @@ import click
     type=click.Choice(["auto", "asyncio", "uvloop"]),
     default="auto",
     show_default=True,
-    help="The event loop; auto is uvloop where it is installed.",
+    help="The event loop; auto is uvloop, or asyncio where that is not installed.",
 )
 def command(listen: str | None, once: bool, loop: str) -> None:
     """Both ends of a tunnel in one process: fetch a page and move 64 MiB each way through the proxy.

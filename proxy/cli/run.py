@@ -48,7 +48,7 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
     type=click.Choice(["auto", "asyncio", "uvloop"]),
     default="auto",
     show_default=True,
-    help="The event loop; auto is uvloop where it is installed.",
+    help="The event loop; auto is uvloop, or asyncio where that is not installed.",
 )
 @click.option("--verbose", type=click.IntRange(0, 2), default=0, metavar="N", help="Say more: 1 or 2.")
 @click.option("-v", "more", count=True, help="As --verbose 1; -vv as --verbose 2.")

@@ -19,7 +19,6 @@ from proxy.http.framing import Body
 from proxy.http.head import (
     CHUNKED,
     UNTIL_CLOSE,
-    Fields,
     HeadError,
     RequestHead,
     ResponseHead,
@@ -27,13 +26,14 @@ from proxy.http.head import (
     response_framing,
 )
 from proxy.http.origin import Origin
-from proxy.http.target import VIA, Target, connection_options, end_to_end, fields_to_origin, find, wants_upgrade
+from proxy.http.target import VIA, Target, end_to_end, fields_to_origin, find, wants_upgrade
 from proxy.http.writing import CLOSE_FIELD, framed, in_chunks, without_length, write_body, write_end, write_head
 from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
 from proxy.session import Context, log
 from usernet.aio.relay import reset
 
 MAX_INTERIM = 32  # 1xx responses to one request: each costs us far more than it costs the origin
+NO_OPTIONS: frozenset[bytes] = frozenset()  # trailers have no Connection field
 RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 section 9.2.1: safe
 
 
@@ -92,7 +92,7 @@ class Forward:
             return
         self._request = write_head(b"%b %b HTTP/1.1" % (head.method, target.path), fields)
         self._head, self._target = head, target
-        self._keeps = _persists(head.minor, head.fields)
+        self._keeps = _persists(head)
         self._request_body = Body(head.framing)
         self._response_body = None
         self._interim = 0
@@ -177,7 +177,8 @@ class Forward:
         said = write_body(content, chunked=chunked)
         if body.done:
             self._request_done = True
-            said += write_end(end_to_end(body.trailers, request=True), chunked=chunked)
+            if chunked:
+                said += write_end(end_to_end(body.trailers, NO_OPTIONS, request=True))
         if said:
             origin.transport.write(said)
         if origin.full:
@@ -262,8 +263,8 @@ class Forward:
         body, chunked = self._response_body, self._response_chunked
         try:
             said += write_body(content or body.take(origin.buffer), chunked=chunked)
-            if body.done:
-                said += write_end(end_to_end(body.trailers, request=False), chunked=chunked)
+            if body.done and chunked:  # trailers have no place in other framings (RFC 9110 section 6.5.1)
+                said += write_end(end_to_end(body.trailers, NO_OPTIONS, request=False))
         finally:  # a head goes on even if what follows it is of no use: then the client learns that by a reset
             if said:
                 self._handler.transport.write(said)
@@ -277,14 +278,14 @@ class Forward:
         if self._interim > MAX_INTERIM:
             raise HeadError(502, "too many interim responses")
         if self._head.minor == 1:
-            fields = without_length(end_to_end(head.fields, request=False))
+            fields = without_length(end_to_end(head.fields, head.options, request=False))
             self._handler.transport.write(write_head(_status_line(head), fields))
 
     def _respond(self, head: ResponseHead, framing: int) -> bytes:
         """The final response's head, for the client."""
-        self._reusable = framing != UNTIL_CLOSE and _persists(head.minor, head.fields)
+        self._reusable = framing != UNTIL_CLOSE and _persists(head)
         self._response_chunked = in_chunks(framing, self._head.minor)
-        fields = end_to_end(head.fields, request=False)
+        fields = end_to_end(head.fields, head.options, request=False)
         fields = without_length(fields) if head.status == 204 else framed(fields, framing, self._head.minor)
         fields.append((b"Via", VIA))
         if not self._keeps:
@@ -293,10 +294,9 @@ class Forward:
 
     def _switch(self, origin: Origin, head: ResponseHead) -> None:
         """101: from here on it is not HTTP (RFC 9110 section 7.8).  Raises HeadError."""
-        was_asked = self._head.minor == 1 and wants_upgrade(self._head.fields) is not None
-        if not (self._request_done and was_asked):
+        if not (self._request_done and wants_upgrade(self._head) is not None):
             raise HeadError(502, "101 unasked")
-        fields = without_length(end_to_end(head.fields, request=False))
+        fields = without_length(end_to_end(head.fields, head.options, request=False))
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", find(head.fields, b"upgrade") or b"")]
         said = write_head(_status_line(head), fields)
         self._response_done = True
@@ -330,9 +330,9 @@ class Forward:
             handler.farewell(b"")
 
 
-def _persists(minor: int, fields: Fields) -> bool:
+def _persists(head: RequestHead | ResponseHead) -> bool:
     """Whether another message may follow on the same connection (RFC 9112 section 9.3)."""
-    return minor == 1 and b"close" not in connection_options(fields)
+    return head.minor == 1 and b"close" not in head.options
 
 
 def _status_line(head: ResponseHead) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 
-from proxy.http.head import CHUNKED, STRAY, UNTIL_CLOSE, Fields, HeadError, parse_fields
+from proxy.http.head import CHUNKED, UNTIL_CLOSE, Fields, HeadError, has_stray, parse_fields
 
 MAX_CHUNK_LINE = 256
 MAX_TRAILERS = 8 << 10
@@ -134,7 +134,7 @@ class Body:
             return at + 2
         found = buffer.find(b"\r\n\r\n", at, at + MAX_TRAILERS)
         end = found + 4 if found >= 0 else min(len(buffer), at + MAX_TRAILERS)
-        if STRAY.search(buffer, at, end):
+        if has_stray(buffer, at, end):
             raise HeadError(400, "a bare CR, bare LF or NUL")
         if found < 0:
             if len(buffer) - at >= MAX_TRAILERS:

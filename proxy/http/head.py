@@ -20,9 +20,8 @@ MAX_BLANK = 4  # empty lines before a head
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 section 5.6.2
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 STATUS_LINE = re.compile(rb"HTTP/([0-9])\.([0-9]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?")
-FIELD = re.compile(rb"(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)")
+FIELDS = re.compile(rb"(?:\A|(?<=\r\n))(" + TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*)\r\n")
 HOST = re.compile(rb"[0-9A-Za-z._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
-STRAY = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")  # bare LF, bare CR (the last byte may yet get its LF), NUL
 LENGTH = re.compile(rb"[0-9]{1,19}")  # beyond 19 digits somebody's 64 bits overflow
 
 CHUNKED, UNTIL_CLOSE = -1, -2  # framings that are no length
@@ -40,20 +39,20 @@ class HeadError(Exception):
 
 
 class RequestHead(NamedTuple):
-    line: bytes
     method: bytes
     target: bytes
     minor: int  # of HTTP/1.x
     fields: Fields  # names as they came
+    options: frozenset[bytes]  # what the Connection fields name, in lower case
     framing: int  # a length, or CHUNKED
 
 
 class ResponseHead(NamedTuple):
-    line: bytes
     status: int
     reason: bytes
     minor: int
     fields: Fields
+    options: frozenset[bytes]
 
 
 class HeadScanner:
@@ -76,7 +75,7 @@ class HeadScanner:
         found = data.find(b"\r\n\r\n", max(0, self._scanned - 3), MAX_HEAD)
         end = found + 4 if found >= 0 else min(len(data), MAX_HEAD)
         # The order of these two is that of the bytes, so that the answer is the same however they came.
-        if STRAY.search(data, max(0, self._scanned - 1), end):
+        if has_stray(data, max(0, self._scanned - 1), end):
             raise HeadError(400, "a bare CR, bare LF or NUL")
         if found < 0:
             if len(data) >= MAX_HEAD:
@@ -87,6 +86,20 @@ class HeadScanner:
         del data[:end]
         self._blank = self._scanned = 0
         return head
+
+
+def has_stray(data: bytearray, start: int, end: int) -> bool:
+    """Whether there is a bare LF, a bare CR (the last byte may yet get its LF) or a NUL.
+
+    By counting: that takes a sixth of the time of a regular expression that looks at what is beside each.
+    """
+    pairs = data.count(b"\r\n", start, end)
+    begun = start > 0 and end > start and data.startswith(b"\r\n", start - 1)
+    return (
+        data.count(b"\n", start, end) != pairs + begun
+        or data.count(b"\r", start, end) != pairs + data.endswith(b"\r", start, end)
+        or data.find(0, start, end) >= 0
+    )
 
 
 def parse_request(head: bytes) -> RequestHead:
@@ -106,7 +119,8 @@ def parse_request(head: bytes) -> RequestHead:
     if hosts and HOST.fullmatch(hosts[0]) is None:
         raise HeadError(400, "an invalid Host field")
     framing = body_framing(fields, int(minor))
-    return RequestHead(line, method, target, int(minor), fields, 0 if framing == UNTIL_CLOSE else framing)
+    framing = 0 if framing == UNTIL_CLOSE else framing
+    return RequestHead(method, target, int(minor), fields, connection_options(fields), framing)
 
 
 def parse_response(head: bytes) -> ResponseHead:
@@ -118,7 +132,8 @@ def parse_response(head: bytes) -> ResponseHead:
     major, minor, status, reason = match.groups()
     if major != b"1" or minor not in b"01":
         raise HeadError(502, "not an HTTP/1.1 response")
-    return ResponseHead(line, int(status), reason or b"", int(minor), parse_fields(rest[:-2]))
+    fields = parse_fields(rest[:-2])
+    return ResponseHead(int(status), reason or b"", int(minor), fields, connection_options(fields))
 
 
 def response_framing(method: bytes, head: ResponseHead) -> int:
@@ -133,17 +148,22 @@ def parse_fields(block: bytes) -> Fields:
     """Field lines, each with its CRLF.  Raises HeadError."""
     if not block:
         return []
-    lines = block[:-2].split(b"\r\n")
-    if len(lines) > MAX_FIELDS:
+    lines = block.count(b"\r\n")
+    if lines > MAX_FIELDS:
         raise HeadError(431, "more than 100 fields")
-    fields: Fields = []
-    for line in lines:
-        # By its shape it refuses `Name :`, an empty or non-ASCII name, a leading space (obs-fold, RFC 9112 section 5.2)
-        match = FIELD.fullmatch(line)
-        if match is None:
-            raise HeadError(400, "a malformed field")
-        fields.append((match[1], match[2].rstrip(b" \t")))
-    return fields
+    # By its shape it refuses `Name :`, an empty or non-ASCII name, a leading space (obs-fold, RFC 9112 section 5.2)
+    found = FIELDS.findall(block)
+    if len(found) != lines:
+        raise HeadError(400, "a malformed field")
+    return [(name, value.rstrip(b" \t")) for name, value in found]
+
+
+def connection_options(fields: Fields) -> frozenset[bytes]:
+    options: list[bytes] = []
+    for name, value in fields:
+        if name.lower() == b"connection":
+            options += [part.strip(b" \t").lower() for part in value.split(b",")]
+    return frozenset(options)
 
 
 def body_framing(fields: Fields, minor: int) -> int:

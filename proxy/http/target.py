@@ -73,23 +73,14 @@ def find(fields: Fields, wanted: bytes) -> bytes | None:
     return next((value for name, value in fields if name.lower() == wanted), None)
 
 
-def connection_options(fields: Fields) -> set[bytes]:
-    """What the Connection fields name, in lower case."""
-    options: set[bytes] = set()
-    for name, value in fields:
-        if name.lower() == b"connection":
-            options.update(part.strip(b" \t").lower() for part in value.split(b","))
-    return options
+def wants_upgrade(head: RequestHead) -> bytes | None:
+    """The Upgrade field's value, where it is meant (RFC 9110 section 7.8); HTTP/1.0 cannot mean it."""
+    return find(head.fields, b"upgrade") if b"upgrade" in head.options and head.minor == 1 else None
 
 
-def wants_upgrade(fields: Fields) -> bytes | None:
-    """The Upgrade field's value, where it is meant (RFC 9110 section 7.8)."""
-    return find(fields, b"upgrade") if b"upgrade" in connection_options(fields) else None
-
-
-def end_to_end(fields: Fields, *, request: bool) -> Fields:
-    """The fields to forward.  The caller adds what the next hop needs."""
-    dropped = (HOP_BY_HOP | connection_options(fields)) - NEVER_REMOVED
+def end_to_end(fields: Fields, options: frozenset[bytes], *, request: bool) -> Fields:
+    """The fields to forward, of a message with these Connection options.  The caller adds what the next hop needs."""
+    dropped = (HOP_BY_HOP | options) - NEVER_REMOVED
     kept: Fields = []
     for name, value in fields:
         lower = name.lower()
@@ -103,7 +94,7 @@ def fields_to_origin(head: RequestHead, target: Target) -> Fields | None:
     """The fields to send on, or None where the request ends here (RFC 9110 section 7.6.2, Max-Forwards)."""
     fields: Fields = [(b"Host", target.authority)]  # RFC 9112 section 3.2.2: whatever the client's Host says
     limited = head.method in (b"TRACE", b"OPTIONS")
-    for name, value in end_to_end(head.fields, request=True):
+    for name, value in end_to_end(head.fields, head.options, request=True):
         lower = name.lower()
         if lower == b"max-forwards" and limited and value.isdigit():
             value = value.lstrip(b"0")[:9]  # more hops than that are no different
@@ -113,7 +104,7 @@ def fields_to_origin(head: RequestHead, target: Target) -> Fields | None:
         if lower != b"host":
             fields.append((name, value))
     fields.append((b"Via", VIA))
-    upgrade = wants_upgrade(head.fields)
-    if upgrade is not None and head.minor == 1:
+    upgrade = wants_upgrade(head)
+    if upgrade is not None:
         fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
     return fields

@@ -22,9 +22,9 @@ def write_body(content: bytes, *, chunked: bool) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content) if chunked and content else content
 
 
-def write_end(trailers: Fields, *, chunked: bool) -> bytes:
-    """The end of a body: trailers go on only where the framing has a place for them (RFC 9110 section 6.5.1)."""
-    return write_head(b"0", trailers) if chunked else b""
+def write_end(trailers: Fields) -> bytes:
+    """The end of a body in chunks."""
+    return write_head(b"0", trailers)
 
 
 def without_length(fields: Fields) -> Fields:

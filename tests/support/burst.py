@@ -59,12 +59,13 @@ class Segment:
     ttl: int = 64
     ident: int = 1
     dont_fragment: bool = True
+    reserved: int = 0  # the bits beside the data offset
     wrong_checksum: bool = False  # by one: errors of several never cancel
     wrong_ip_checksum: bool = False
 
     def encode(self) -> bytes:
         port = 1000 + self.flow
-        offset = (20 + len(self.options)) // 4 << 4
+        offset = (20 + len(self.options)) // 4 << 4 | self.reserved
         tcp = struct.pack("!HHIIBBHHH", 443, port, self.seq, self.ack, offset, self.flags, self.window, 0, 0)
         tcp += self.options + self.payload
         if self.version == 4:
@@ -150,7 +151,7 @@ def _similar(a: Segment, b: Segment) -> bool:
     """May they be parts of one super-packet?"""
     same = replace(b, seq=a.seq, ident=a.ident, payload=a.payload, flags=a.flags, wrong_ip_checksum=a.wrong_ip_checksum)
     plain = (a.flags & ~PSH_FLAG, b.flags & ~PSH_FLAG)
-    return same == a and plain in ((ACK_FLAG, ACK_FLAG), (ACK_FLAG | ECE_FLAG, ACK_FLAG | ECE_FLAG))
+    return same == a and not a.reserved and plain in ((ACK_FLAG, ACK_FLAG), (ACK_FLAG | ECE_FLAG, ACK_FLAG | ECE_FLAG))
 
 
 def expected_rows(segments: Iterable[Segment], *, outer_ce: bool = False) -> list[Expected]:

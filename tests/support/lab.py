@@ -174,11 +174,19 @@ class Lab:
         (self.dir / "far.key").write_text(self.far_key)
         (self.dir / "psk").write_text(self.psk)
         self.wg("set", self.device, "private-key", str(self.dir / "far.key"), "listen-port", str(self.far_port))
-        self.wg("set", self.device, "peer", self.near_public, "preshared-key", str(self.dir / "psk"),
-                "allowed-ips", f"{INNER_NEAR}/32,{INNER_NEAR6}/128")  # fmt: skip
+        self._know_near()
         run("ip", "-n", self.far, "addr", "add", f"{INNER_FAR}/25", "dev", self.device)
         run("ip", "-n", self.far, "addr", "add", f"{INNER_FAR6}/64", "dev", self.device, "nodad")
         run("ip", "-n", self.far, "link", "set", self.device, "mtu", str(self.mtu), "up")
+
+    def _know_near(self) -> None:
+        self.wg("set", self.device, "peer", self.near_public, "preshared-key", str(self.dir / "psk"),
+                "allowed-ips", f"{INNER_NEAR}/32,{INNER_NEAR6}/128")  # fmt: skip
+
+    def forget_near(self) -> None:
+        """The far peer has never heard of the near one: not of its address, sessions or latest timestamp."""
+        self.wg("set", self.device, "peer", self.near_public, "remove")
+        self._know_near()
 
     def stop_peer(self) -> None:
         if self._peer is not None:

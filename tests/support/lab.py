@@ -184,7 +184,10 @@ class Lab:
                 "allowed-ips", f"{INNER_NEAR}/32,{INNER_NEAR6}/128")  # fmt: skip
 
     def forget_near(self) -> None:
-        """The far peer has never heard of the near one: not of its address, sessions or latest timestamp."""
+        """The far host has never heard of the near one: not of its address, sessions or latest timestamp, nor of TCP
+        connections that it did not close, on whose ports a new one would have to wait for a second SYN.
+        """
+        run(*self.far_command("ss", "-HtaK", "dst", f"[{INNER_NEAR6}]", "or", "dst", INNER_NEAR))
         self.wg("set", self.device, "peer", self.near_public, "remove")
         self._know_near()
 

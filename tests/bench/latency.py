@@ -3,8 +3,10 @@ connection, alone and beside downloads and uploads through the same proxy and tu
 
     python -m tests.bench.latency [--seconds 4] [--rounds 3] [--candidates native+uvloop,sing-box] [--peer go-gso]
 
-Rounds alternate the candidates.  Queues of the far peer and the processor's other users count in all of them alike: the
-same row of another candidate says what they come to.  `added` is a row's p95 less that of the row `alone`.
+The machine's processor and the far peer's queues are shared with the bulk, whoever carries it.  So each row asks by
+turns through the candidate that carries the bulk and through a second process, an idle usernet with a key of its own to
+the same far peer: `added` is what the first one's p95 is above the second's, and that much is the candidate's own.
+Rounds alternate the candidates.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from tests.bench.candidates import Candidate
+from tests.bench.candidates import PORT, Candidate
 from tests.bench.rows import cpu_seconds
-from tests.support.lab import INNER_FAR, PEERS, SINK_PORT, Lab, missing, peer_binary, socket_in
+from tests.support.lab import FAR, FAR_PORT, INNER_FAR, PEERS, SINK_PORT, Lab, missing, peer_binary, socket_in
 
 CANDIDATES = ("native+asyncio", "native+uvloop", "sing-box")
+APART_PORT, APART = 1081, "192.0.2.131"  # where the second process listens, and its inner address
 BLOB_BYTES = 8 << 30  # sparse: more than any row gets through
 REQUEST = f"GET / HTTP/1.1\r\nHost: {INNER_FAR}\r\n\r\n".encode()
 
@@ -37,9 +41,9 @@ BULK: dict[str, tuple[str, int]] = {
 class Client:
     """One interactive client."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, port: int) -> None:
         with socket_in(lab.near):
-            self._sock = socket.create_connection(("127.0.0.1", 1080), timeout=20)
+            self._sock = socket.create_connection(("127.0.0.1", port), timeout=20)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.sendall(b"\x05\x01\x00")
         self._sock.recv(2)
@@ -81,20 +85,48 @@ def bulk(lab: Lab, direction: str, streams: int) -> Iterator[None]:
             lab.end(process)
 
 
-def row(lab: Lab, pid: int, name: str, seconds: float) -> tuple[list[float], float]:
-    """The latencies, and the candidate's share of a core meanwhile."""
-    client = Client(lab)
+@contextlib.contextmanager
+def apart(lab: Lab) -> Iterator[None]:
+    """The second process."""
+    key, public = lab.keypair()
+    lab.wg("set", lab.device, "peer", public, "allowed-ips", f"{APART}/32")
+    path = lab.dir / "apart.conf"
+    path.touch(mode=0o600)
+    path.write_text(
+        f"[Interface]\nPrivateKey = {key}\nAddress = {APART}/25\nMTU = {lab.mtu}\n\n"
+        f"[Peer]\nPublicKey = {lab.far_public}\nEndpoint = {FAR}:{FAR_PORT}\nAllowedIPs = 192.0.2.128/25\n"
+    )
+    address = f"127.0.0.1:{APART_PORT}"
+    process = lab.start_usernet(path, "--socks5-server", address, log="apart.log", port=APART_PORT)
     try:
-        with bulk(lab, *BULK[name]):
-            client.ask()
-            cpu, began = cpu_seconds(pid), time.monotonic()
-            samples = []
-            while time.monotonic() < began + seconds:
-                samples.append(client.ask())
-                time.sleep(0.003)  # interactive: at no fixed phase of anything, and no load itself
-            return samples, (cpu_seconds(pid) - cpu) / (time.monotonic() - began)
+        yield
     finally:
-        client.close()
+        lab.end(process)
+
+
+@dataclass
+class Row:
+    """Latencies, s, through the candidate and apart from it; the candidate's shares of a core in each round."""
+
+    through: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    cores: list[float] = field(default_factory=list)
+
+    def measure(self, lab: Lab, pid: int, name: str, seconds: float) -> None:
+        clients = ((Client(lab, PORT), self.through), (Client(lab, APART_PORT), self.beside))
+        try:
+            with bulk(lab, *BULK[name]):
+                for client, _ in clients:
+                    client.ask()
+                cpu, began = cpu_seconds(pid), time.monotonic()
+                while time.monotonic() < began + seconds:
+                    for client, samples in clients:
+                        samples.append(client.ask())
+                        time.sleep(0.003)  # interactive: at no fixed phase of anything, and no load itself
+                self.cores.append((cpu_seconds(pid) - cpu) / (time.monotonic() - began))
+        finally:
+            for client, _ in clients:
+                client.close()
 
 
 def quantile(samples: list[float], share: float) -> float:
@@ -102,13 +134,14 @@ def quantile(samples: list[float], share: float) -> float:
     return 1000 * sorted(samples)[min(int(len(samples) * share), len(samples) - 1)]
 
 
-def table(candidate: str, results: dict[str, tuple[list[float], list[float]]]) -> str:
-    alone = quantile(results["alone"][0], 0.95)
-    lines = [f"\n{candidate:16}{'samples':>9}{'p50 ms':>9}{'p95':>9}{'p99':>9}{'max':>9}{'added':>9}{'% core':>9}"]
-    for name, (samples, cores) in results.items():
-        p50, p95, p99, most = (quantile(samples, share) for share in (0.5, 0.95, 0.99, 1.0))
-        core = 100 * sum(cores) / len(cores)
-        lines.append(f"{name:16}{len(samples):9}{p50:9.2f}{p95:9.2f}{p99:9.2f}{most:9.2f}{p95 - alone:9.2f}{core:9.0f}")
+def table(candidate: str, rows: dict[str, Row]) -> str:
+    titles = ("samples", "p50 ms", "p95", "p99", "max", "apart p95", "added", "% core")
+    lines = [f"\n{candidate:16}" + "".join(f"{title:>10}" for title in titles)]
+    for name, row in rows.items():
+        p50, p95, p99, most = (quantile(row.through, share) for share in (0.5, 0.95, 0.99, 1.0))
+        beside, core = quantile(row.beside, 0.95), 100 * sum(row.cores) / len(row.cores)
+        figures = "".join(f"{figure:10.2f}" for figure in (p50, p95, p99, most, beside, p95 - beside))
+        lines.append(f"{name:16}{len(row.through):10}{figures}{core:10.0f}")
     return "\n".join(lines)
 
 
@@ -126,20 +159,16 @@ def main() -> None:
     for candidate in candidates:
         if absent := Candidate(candidate).absent():
             raise SystemExit(f"latency: {candidate}: {absent}")
-    results: dict[str, dict[str, tuple[list[float], list[float]]]] = {
-        candidate: {name: ([], []) for name in BULK} for candidate in candidates
-    }
-    with Lab(options.peer) as lab:
+    results = {candidate: {name: Row() for name in BULK} for candidate in candidates}
+    with Lab(options.peer) as lab, apart(lab):
         with (lab.dir / "site" / "blob").open("wb") as file:
             file.truncate(BLOB_BYTES)
         for _ in range(options.rounds):
             for candidate in candidates:
                 process = Candidate(candidate).start(lab)
                 lab.curl(f"http://{INNER_FAR}/")
-                for name, (samples, cores) in results[candidate].items():
-                    more, core = row(lab, process.pid, name, options.seconds)
-                    samples += more
-                    cores.append(core)
+                for name, row in results[candidate].items():
+                    row.measure(lab, process.pid, name, options.seconds)
                 lab.end(process)
     print(
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.rounds} rounds"

@@ -63,7 +63,7 @@ def test_keys_change_live(lab: Lab) -> None:
         fails(lab)
     with running(lab, old, "--dial-timeout", "2"):
         assert page(lab) == PAGE
-        lab.near_key, lab.near_public = lab._keypair()
+        lab.near_key, lab.near_public = lab.keypair()
         move_to(lab, near_public, lab.near_public, lab.dir / "psk")
         fails(lab)
     try:

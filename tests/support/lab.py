@@ -81,13 +81,13 @@ class Lab:
         self.near, self.far, self.device = f"un{tag}n", f"un{tag}f", f"unwg{tag}"
         self.dir = Path(tempfile.mkdtemp(prefix="usernet-lab-"))
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.near_key, self.near_public = self._keypair()
-        self.far_key, self.far_public = self._keypair()
+        self.near_key, self.near_public = self.keypair()
+        self.far_key, self.far_public = self.keypair()
         self.psk = run("wg", "genpsk")
         self._peer: subprocess.Popen[bytes] | None = None
 
     @staticmethod
-    def _keypair() -> tuple[str, str]:
+    def keypair() -> tuple[str, str]:
         key = run("wg", "genkey")
         return key, run("wg", "pubkey", stdin=key)
 

@@ -26,9 +26,9 @@ from usernet.wireguard.tunnel import Rejected, Tunnel
 
 # Hand rows over once this much has been opened: while it still lies in the processor's cache, and bounded by the burst.
 DELIVER_BYTES: Final = 256 << 10
-TAKE_BYTES: Final = 256 << 10
-# Then let the loop look at everything else before sending on.
-TURN_BYTES: Final = 256 << 10
+# One full super-packet; then let the loop look at everything else before sending on.  More at a time costs as much.
+TAKE_BYTES: Final = 64 << 10
+TURN_BYTES: Final = 64 << 10
 HANDSHAKE_SECONDS: Final = 0.002
 # uvloop rounds to this: what is asked for below it could fire at once, over and over.
 TIMER_RESOLUTION: Final = 0.001

@@ -27,7 +27,9 @@ from usernet.aio.family import ANCILLARY_BYTES, FamilySocket, Told
 from usernet.aio.sockets import ASYNCHRONOUS
 from usernet.burst.packets import Address, DatagramBurst, Drops, SendBurst
 
-ARENA_BYTES: Final = 2 << 20
+# Slots for more than the 135 datagrams that a socket buffer of the usual size holds.  What a larger one has beyond them
+# waits there for the next turn, so that whoever else the loop serves waits a millisecond and not ten.
+ARENA_BYTES: Final = 384 << 10
 ROOM: Final = 65_536  # GRO fills up to this whatever the datagrams' size; MSG_TRUNC tells if it ever was too little
 SLOT: Final = 2048  # of a plain datagram; a larger one is a burst of its own
 MAX_SLOTS: Final = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ DATAGRAM = 512
 PAYLOAD = 1420 - 20 - 32  # of a full packet: less IPv4, and TCP with timestamps
 AEAD = ("openssl", "speed", "-mr", "-seconds", "1", "-bytes", "1420", "-evp", "chacha20-poly1305")
 SLOW_SHARE = 8  # onetun moves so much less, or the run would wait for it only
+PATIENCE = 60  # s, until all connections are held
 SETTLE, AFTERWARDS = 5, 10  # s
 
 
@@ -196,6 +198,9 @@ class Bench:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
             assert holder.stdin is not None
             assert holder.stdout is not None
+            if not select.select([holder.stdout], [], [], PATIENCE)[0]:
+                holder.kill()
+                raise LoadFailed(f"not {count} connections after {PATIENCE} s")
             seen = json.loads(holder.stdout.readline() or '{"up": 0, "error": "it ended"}')
             if seen["up"] != count:
                 raise LoadFailed(f"{seen['up']:g} of {count} connections: {seen['error']}")

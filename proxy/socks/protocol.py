@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from proxy.names import BadHost, parse_host
 
-CONNECT = 1  # BIND (2) and UDP ASSOCIATE (3) are answered as unknown commands are
+CONNECT, BIND, UDP_ASSOCIATE = 1, 2, 3
+COMMANDS = frozenset({CONNECT})  # those that handler.py carries out; the others are answered as unknown ones are
 IPV4, DOMAIN, IPV6 = 1, 3, 4
 NO_AUTHENTICATION, USERNAME_PASSWORD, NO_ACCEPTABLE = 0, 2, 0xFF
 LOGIN_OK, LOGIN_FAILED = b"\x01\x00", b"\x01\x01"
@@ -37,6 +38,7 @@ class Login(NamedTuple):
 
 
 class Request(NamedTuple):
+    command: int  # one of COMMANDS
     host: str
     port: int
 
@@ -136,9 +138,9 @@ class Dialogue:
             return self._refuse(encode_reply(GENERAL_FAILURE), "bad-version")
         if len(buffer) < 4:
             return None
-        if buffer[1] != CONNECT:
+        command, kind = buffer[1], buffer[3]
+        if command not in COMMANDS:
             return self._refuse(encode_reply(COMMAND_NOT_SUPPORTED), "command-not-supported")
-        kind = buffer[3]
         if kind not in (IPV4, DOMAIN, IPV6):
             return self._refuse(encode_reply(ADDRESS_TYPE_NOT_SUPPORTED), "address-type-not-supported")
         if len(buffer) < 5:
@@ -153,10 +155,10 @@ class Dialogue:
             host = parse_host(raw) if kind == DOMAIN else _literal(raw)
         except BadHost:
             return self._refuse(encode_reply(GENERAL_FAILURE), "bad-host")
-        if port == 0:
+        if port == 0 and command == CONNECT:  # of a peer that is still to come it may be unknown
             return self._refuse(encode_reply(GENERAL_FAILURE), "bad-port")
         self._state = State.DONE
-        return Request(host, port)
+        return Request(command, host, port)
 
 
 def _literal(raw: bytes) -> str:

@@ -198,7 +198,7 @@ def test_socks_does_not_care_how_bytes_come(data: bytes, start: bytes, login: bo
 def test_socks_events() -> None:
     data = b"\x05\x02\x00\x02" + b"\x01\x01a\x02bc" + b"\x05\x01\x00\x03\x06a.test\x01\xbbrest"
     assert play([data], login=True, right=True) == (
-        [Send(b"\x05\x02"), Login(b"a", b"bc"), Send(b"\x01\x00"), Request("a.test", 443)], b"rest"
+        [Send(b"\x05\x02"), Login(b"a", b"bc"), Send(b"\x01\x00"), Request(1, "a.test", 443)], b"rest"
     )  # fmt: skip
     with pytest.raises(RuntimeError):
         Dialogue(login_required=True).login(True)

@@ -126,6 +126,7 @@ async def test_nothing_to_try() -> None:
 
 def test_families_take_turns() -> None:
     four, six = [bytes([n]) * 4 for n in range(3)], [bytes([n]) * 16 for n in range(2)]
-    assert interleave([*four, *six]) == [six[0], four[0], six[1], four[1], four[2]]
+    assert interleave([*six, *four]) == [six[0], four[0], six[1], four[1], four[2]]
+    assert interleave([*four, *six]) == [four[0], six[0], four[1], six[1], four[2]]
     assert interleave(four) == four
     assert interleave([]) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import dns.message
 import dns.name
@@ -20,6 +21,7 @@ from usernet.aio import resolver as resolver_module
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
 from usernet.aio.resolver import Resolver
+from usernet.config.model import ResolveStrategy
 from usernet.errors import NameNotFound, NameServerFailed, NoHandshake
 
 ZONE: dict[str, dict[str, list[str]]] = {
@@ -44,12 +46,14 @@ async def tunnel(
     families: tuple[str, ...] = (LEFT, LEFT6),
     impairment: Impairment | None = None,
     dial_timeout: float = 10.0,
+    resolve_strategy: ResolveStrategy = "auto",
 ) -> AsyncIterator[Network]:
     """The left network, whose DNS is at the right."""
     links = memory_links(asyncio.get_running_loop(), there=impairment)
     (left_key, left_public), (right_key, right_public) = key_pair(), key_pair()
     theirs = (RIGHT, OTHER, "10.7.0.53", RIGHT6)
     left_config = config_of(left_key, families, right_public, theirs, RIGHT_OUTER, dns=dns_servers, dns_search=search)
+    left_config = replace(left_config, resolve_strategy=resolve_strategy)
     right_config = config_of(right_key, (RIGHT, OTHER, RIGHT6), left_public, (LEFT, LEFT6), LEFT_OUTER)
     async with (
         Network(left_config, datagram_link=links[0], dial_timeout=dial_timeout) as left,
@@ -72,6 +76,12 @@ async def test_both_families() -> None:
         assert sorted(await net.resolve("four.example.test.")) == ["192.0.2.4", "192.0.2.44"]
         assert await net.resolve("www.example.test", family=4) == ["192.0.2.10"]
         assert await net.resolve("www.example.test", family=6) == ["2001:db8::10"]
+
+
+async def test_the_favoured_family_comes_first() -> None:
+    async with tunnel(NameServer(ZONE), resolve_strategy="ipv4") as net:
+        assert await net.resolve("www.example.test") == ["192.0.2.10", "2001:db8::10"]
+        assert await net.resolve("localhost") == ["127.0.0.1", "::1"]
 
 
 async def test_only_families_that_the_tunnel_carries() -> None:

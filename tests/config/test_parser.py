@@ -159,7 +159,11 @@ def test_all_problems_at_once_in_line_order() -> None:
         ("", 1, "no [Interface] section"),
         (PEER_SECTION, 1, "no [Interface] section"),
         ("PrivateKey = x\n" + GOOD, 1, "belongs to no section"),
-        ("WGConfig = other.conf\n" + GOOD, 1, "WGConfig is not supported yet"),
+        (
+            "WGConfig = other.conf\n" + GOOD,
+            1,
+            "WGConfig: cannot read 'other.conf': No such file or directory; write the path",
+        ),
         (INTERFACE.replace("PrivateKey", "#"), 1, "no PrivateKey"),
         (GOOD.replace(OWN, base64.b64encode(bytes(32)).decode()), 2, "all zeros"),
         (GOOD.replace("Address = 10.0.0.2/24", ""), 1, "no Address"),
@@ -183,9 +187,9 @@ def test_all_problems_at_once_in_line_order() -> None:
         (GOOD + "[Peer\n", 9, "not the head of a section"),
         (GOOD + "[Socks5]\nUsername = a\nPassword = b\n", 9, "no BindAddress"),
         (GOOD + "[Socks5]\nBindAddress = :1\nUsername = a\n", 9, "only one of Username and Password"),
-        (GOOD + "[http]\nBindAddress = :1\nCertFile = x\n", 11, "CertFile is not supported yet"),
+        (GOOD + "[http]\nBindAddress = :1\nCertFile = x\n", 11, "CertFile is wireproxy's, and not supported yet"),
         (GOOD + "[http]\nBindAddress = x y:1\n", 10, "neither an address nor a name"),
-        (GOOD.replace("DNS =", "CheckAlive ="), 4, "CheckAlive is not supported yet"),
+        (GOOD.replace("DNS =", "CheckAlive ="), 4, "CheckAlive is wireproxy's, and not supported yet"),
     ],
 )
 def test_refused(text: str, line: int, message: str) -> None:
@@ -317,7 +321,7 @@ def test_an_open_proxy_is_warned_of(host: str, is_open: bool) -> None:
         ("0.0.0.0/0", "10.0.0.0/8 10.1.0.0/16", "more than one address; put a comma between them"),
         ("192.0.2.1:51820", "", "f:7: Endpoint: the value is empty; write host:port"),
         ("192.0.2.1:51820", "51820", "f:7: Endpoint: '51820' has no host; write host:port"),
-        ("DNS = 10.0.0.1", "Jc = 4", "f:4: Jc is not supported yet; take the line out; a peer that insists"),
+        ("DNS = 10.0.0.1", "Jc = 4", "f:4: Jc is AmneziaWG's: its disguise is another protocol"),
     ],
 )
 def test_what_would_be_right(wrong: str, right: str, said: str) -> None:

@@ -103,10 +103,10 @@ class Dialler:
 
 
 def interleave(addresses: Sequence[bytes]) -> list[bytes]:
-    """RFC 8305 4: IPv6 first, then the families in turn, each in its order."""
-    v6 = [address for address in addresses if len(address) == 16]
-    v4 = [address for address in addresses if len(address) == 4]
-    return [address for address in chain.from_iterable(zip_longest(v6, v4)) if address is not None]
+    """RFC 8305 4: the families in turn, beginning with that of the first address; each in its order."""
+    first = [address for address in addresses if len(address) == len(addresses[0])]
+    second = [address for address in addresses if len(address) != len(addresses[0])]
+    return [address for address in chain.from_iterable(zip_longest(first, second)) if address is not None]
 
 
 async def race(

@@ -31,8 +31,10 @@ class Reach:
         self.own = frozenset(address for address, _ in config.interface.addresses)
         theirs = {len(address) for peer in config.peers for address, _ in peer.allowed_ips}
         ours = {len(address) for address in self.own}
-        # What a name is asked for: the families that we have an address of and some peer carries.
-        self.families = tuple(family for family, size in ((6, 16), (4, 4)) if size in ours and size in theirs)
+        # What a name is asked for: the families we have an address of and some peer carries; the favoured one first.
+        order = (4, 6) if config.resolve_strategy == "ipv4" else (6, 4)
+        sizes = {4: 4, 6: 16}
+        self.families = tuple(family for family in order if sizes[family] in ours and sizes[family] in theirs)
 
     def carries(self, address: bytes) -> bool:
         """Whether it is our own address or a peer's."""

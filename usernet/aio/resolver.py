@@ -49,7 +49,7 @@ class Resolver:
         self._asking: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
 
     async def resolve(self, name: str, families: Sequence[int]) -> list[str]:
-        """The addresses of a name, of the families (4, 6) given; IPv6 first.
+        """The addresses of a name, of the families (4, 6) given, in their order.
 
         Raises NameNotFound and NameServerFailed.
         """
@@ -58,7 +58,7 @@ class Resolver:
             return [literal]
         bare = name.rstrip(".").lower()
         if bare == "localhost" or bare.endswith(".localhost"):  # RFC 6761 6.3: never asked for
-            return [{4: "127.0.0.1", 6: "::1"}[family] for family in sorted(families, reverse=True)]
+            return [{4: "127.0.0.1", 6: "::1"}[family] for family in families]
         if not self._servers:
             raise NameServerFailed(f"cannot resolve {name}: the configuration has no DNS =")
         if not families:
@@ -97,7 +97,7 @@ class Resolver:
                 break  # it goes on for the cache's sake
             for task in done:
                 outcomes[asking.pop(task)] = task.result()
-        answers = [outcomes[family] for family in sorted(outcomes, reverse=True)]
+        answers = [outcomes[family] for family in families if family in outcomes]
         addresses = [a for answer in answers if isinstance(answer, Answer) for a in answer.addresses]
         if not addresses:
             for answer in answers:

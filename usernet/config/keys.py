@@ -64,6 +64,8 @@ SERVER_TUNNEL = _table(
     Key("Target", values.target),
 )
 
+RESOLVE = _table(Key("ResolveStrategy", values.resolve_strategy))
+
 SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "interface": INTERFACE,
     "peer": PEER,
@@ -71,6 +73,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "http": PROXY,
     "tcpservertunnel": SERVER_TUNNEL,
     "udpservertunnel": SERVER_TUNNEL,
+    "resolve": RESOLVE,
 }
 TITLES = {
     "interface": "Interface",
@@ -79,26 +82,27 @@ TITLES = {
     "http": "http",
     "tcpservertunnel": "TCPServerTunnel",
     "udpservertunnel": "UDPServerTunnel",
-}
-
-# wireproxy's, which this version does not know: said so, instead of "unknown".
-NOT_YET_SECTIONS = {
-    "tcpclienttunnel": "TCPClientTunnel",
-    "udpproxytunnel": "UDPProxyTunnel",
-    "stdiotunnel": "STDIOTunnel",
     "resolve": "Resolve",
 }
-_DISGUISE = "take the line out; a peer that insists on AmneziaWG's disguise will not answer"
-NOT_YET_KEYS = {
-    **{
-        ("interface", key): _DISGUISE
-        for key in ("jc", "jmin", "jmax", *(f"{a}{n}" for a in "shi" for n in range(1, 6)))
-    },
-    ("", "wgconfig"): "put wireproxy's sections into the WireGuard file itself",
-    ("interface", "checkalive"): "take the line out",
-    ("interface", "checkaliveinterval"): "take the line out",
-    ("http", "certfile"): "take the line out: the proxy speaks plain HTTP to its clients",
-    ("http", "keyfile"): "take the line out: the proxy speaks plain HTTP to its clients",
+
+# Refused by name, (message, remedy), instead of as unknown.  The key's name goes before its message.
+_LATER = "is wireproxy's, and not supported yet"
+REFUSED_SECTIONS = {
+    name.lower(): (f"the section [{name}] {_LATER}", "take the section out")
+    for name in ("TCPClientTunnel", "UDPProxyTunnel", "STDIOTunnel", "SNI")
+}
+_AMNEZIA = (
+    "is AmneziaWG's: its disguise is another protocol, and usernet speaks WireGuard as it is",
+    "take the line out; a peer that insists on the disguise will not answer",
+)
+_AMNEZIA_KEYS = ("jc", "jmin", "jmax", "itime", *(f"{letter}{n}" for letter in "shij" for n in range(1, 6)))
+REFUSED_KEYS = {
+    **{("interface", key): _AMNEZIA for key in _AMNEZIA_KEYS},
+    ("peer", "advancedsecurity"): _AMNEZIA,
+    ("interface", "checkalive"): (_LATER, "take the line out"),
+    ("interface", "checkaliveinterval"): (_LATER, "take the line out"),
+    ("http", "certfile"): (_LATER, "take the line out: the proxy speaks plain HTTP to its clients"),
+    ("http", "keyfile"): (_LATER, "take the line out: the proxy speaks plain HTTP to its clients"),
 }
 
 

@@ -20,13 +20,17 @@ def host_bits(net: Network) -> tuple[str, str]:
     )
 
 
-def warnings(config: Config, filename: str, world_readable: bool) -> Iterator[Problem]:
-    """Every lint, each of which yields (line, message, remedy)."""
-    for check in (_interface, _name_servers, _peers, _claimed_twice, _proxies):
+def warnings(config: Config, filename: str, wireguard_file: str, world_readable: bool) -> Iterator[Problem]:
+    """Every lint, each of which yields (line, message, remedy).  `wireguard_file`, often the same, has the keys."""
+    for check in (_interface, _name_servers, _peers, _claimed_twice):
         for line, message, remedy in check(config):
-            yield Problem(filename, line, message, remedy)
+            yield Problem(wireguard_file, line, message, remedy)
+    for line, message, remedy in _proxies(config):
+        yield Problem(filename, line, message, remedy)
     if world_readable:
-        yield Problem(filename, 1, "everybody on this machine can read this file, which holds keys", "chmod 600 it")
+        yield Problem(
+            wireguard_file, 1, "everybody on this machine can read this file, which holds keys", "chmod 600 it"
+        )
 
 
 _Lint = Iterator[tuple[int, str, str]]

@@ -16,6 +16,8 @@ NO_RESERVED = bytes(3)
 # An inner network: the packed address (4 or 16 bytes) and the length of its prefix.
 Network = tuple[bytes, int]
 
+ResolveStrategy = Literal["auto", "ipv4", "ipv6"]
+
 
 @dataclass(frozen=True, slots=True)
 class Interface:
@@ -74,3 +76,4 @@ class Config:
     proxies: tuple[ProxySection, ...] = ()
     warnings: tuple[Problem, ...] = ()
     server_tunnels: tuple[ServerTunnel, ...] = ()
+    resolve_strategy: ResolveStrategy = "auto"  # which family of a name's addresses comes first; auto is IPv6

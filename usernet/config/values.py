@@ -239,5 +239,12 @@ def credential(text: str) -> str:
     return text
 
 
+def resolve_strategy(text: str) -> str:
+    """Which family's addresses come first."""
+    if text.lower() not in ("auto", "ipv4", "ipv6"):
+        raise BadValue(f"{shown(text)} is none of auto, ipv4 and ipv6", "write one of them, or leave it out for auto")
+    return text.lower()
+
+
 def anything(text: str) -> str:
     return text

@@ -1,0 +1,113 @@
+"""Stage 2: a section's entries -> values, by the rows of keys.py.  What is wrong with them is collected, not raised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from usernet.config import keys
+from usernet.config.lines import Entry, Section, shown
+from usernet.config.values import BadValue
+from usernet.errors import Problem
+
+# A section's values by lower-case key: (value, line); of a key that may be repeated, a list of them.
+Values = dict[str, Any]
+
+
+class Collector:
+    """The problems and warnings of a configuration.  `file`: that of what is looked at just now."""
+
+    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
+        self.file = file
+        self.environ = environ
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+
+    def wrong(self, line: int, message: str, remedy: str) -> None:
+        self.problems.append(Problem(self.file, line, message, remedy))
+
+    def warn(self, line: int, message: str, remedy: str) -> None:
+        self.warnings.append(Problem(self.file, line, message, remedy))
+
+    def missing(self, found: Values, key: str, section: Section, remedy: str) -> None:
+        if key.lower() not in found:
+            self.wrong(section.line, f"[{keys.TITLES[section.name]}] has no {key}", remedy)
+
+    def unknown_section(self, section: Section) -> None:
+        if section.name in keys.REFUSED_SECTIONS:
+            self.wrong(section.line, *keys.REFUSED_SECTIONS[section.name])
+            return
+        titles = list(keys.TITLES.values())
+        meant = keys.closest(section.name, titles)
+        every = "the sections are " + ", ".join(f"[{title}]" for title in titles)
+        remedy = f"did you mean [{meant}]?" if meant else every
+        self.wrong(section.line, f"there is no section {shown(section.name)}", remedy)
+
+    def values(self, section: Section, into: Values) -> Values:
+        """Parse a section's entries; a value that is wrong leaves a None, so that it is not reported as missing too."""
+        table = keys.SECTIONS[section.name]
+        for entry in section.entries:
+            name = entry.key.lower()
+            key = table.get(name)
+            if key is None:
+                self._unknown_key(section.name, entry)
+                continue
+            value = None
+            try:
+                value = key.parse(entry.value if key.not_applicable else expand(entry.value, self.environ))
+            except BadValue as bad:
+                self.wrong(entry.line, f"{key.name}: {bad.message}", bad.remedy)
+            if key.not_applicable:
+                self.warn(entry.line, f"{key.name} is not applicable here: {key.not_applicable}", key.remedy)
+            if key.several:
+                into.setdefault(name, []).append((value, entry.line))
+                continue
+            if name in into:
+                self.warn(
+                    entry.line,
+                    f"{key.name} was set in line {into[name][1]} already: this one counts",
+                    "keep one of them",
+                )
+            into[name] = (value, entry.line)
+        return into
+
+    def _unknown_key(self, section: str, entry: Entry) -> None:
+        refused = keys.REFUSED_KEYS.get((section, entry.key.lower()))
+        if refused:
+            self.wrong(entry.line, f"{entry.key} {refused[0]}", refused[1])
+            return
+        table = keys.SECTIONS[section]
+        elsewhere = [keys.TITLES[name] for name, other in keys.SECTIONS.items() if entry.key.lower() in other]
+        meant = keys.closest(entry.key, [known.name for known in table.values()])
+        if elsewhere:
+            remedy = f"it belongs to [{elsewhere[0]}]"
+        elif meant:
+            remedy = f"did you mean {meant}?"
+        else:
+            remedy = "the keys are " + ", ".join(known.name for known in table.values())
+        self.wrong(entry.line, f"[{keys.TITLES[section]}] has no key {shown(entry.key)}", remedy)
+
+
+def expand(text: str, environ: Mapping[str, str]) -> str:
+    """wireproxy's references: a value that begins with $ names a variable of the environment, and $$ stands for a $."""
+    if not text.startswith("$"):
+        return text
+    if text.startswith("$$"):
+        return text[1:]
+    try:
+        return environ[text[1:]]
+    except KeyError:
+        raise BadValue(
+            f"there is no environment variable {shown(text[1:])}", "set it, or write $$ for a value that begins with $"
+        ) from None
+
+
+def joined(found: Values, name: str) -> list[Any]:
+    """The values of all lines of a key that may be repeated."""
+    return [item for value, _ in found.get(name, ()) for item in value or ()]
+
+
+def single(found: Values, name: str, default: Any = None) -> Any:
+    """The value of a key; `default` where it is missing or wrong."""
+    value = found.get(name, (None,))[0]
+    return default if value is None else value

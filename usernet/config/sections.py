@@ -1,0 +1,97 @@
+"""Stage 3 for wireproxy's sections: values -> the proxies and forwards in front of and behind the tunnel.
+
+Their keys are those of wireproxy's README and config.go, and a few of our own beside them.
+"""
+
+from __future__ import annotations
+
+from usernet.config.collector import Collector, single
+from usernet.config.lines import Section
+from usernet.config.model import ProxySection, ResolveStrategy, ServerTunnel
+
+
+class Sections:
+    """What has been found so far; `finish` checks what concerns several of them."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+        self.proxies: list[ProxySection] = []
+        self.server_tunnels: list[ServerTunnel] = []
+        self.resolve: ResolveStrategy = "auto"
+        self._resolve_line = 0
+
+    def take(self, section: Section) -> None:
+        if section.name in ("socks5", "http"):
+            self._proxy(section)
+        elif section.name in ("tcpservertunnel", "udpservertunnel"):
+            self._server_tunnel(section)
+        elif section.name == "resolve":
+            self._resolve(section)
+
+    def finish(self) -> None:
+        self._shared()
+        self._ports_once()
+
+    def _proxy(self, section: Section) -> None:
+        collector = self.collector
+        found = collector.values(section, {})
+        collector.missing(found, "BindAddress", section, "write one such as 127.0.0.1:1080")
+        if ("username" in found) != ("password" in found):
+            title = "Socks5" if section.name == "socks5" else "http"
+            collector.wrong(section.line, f"[{title}] has only one of Username and Password", "write both or neither")
+        address = single(found, "bindaddress")
+        if address is not None:
+            self.proxies.append(
+                ProxySection(
+                    kind="socks5" if section.name == "socks5" else "http",
+                    host=address[0],
+                    port=address[1],
+                    username=single(found, "username"),
+                    password=single(found, "password"),
+                    line=section.line,
+                )
+            )
+
+    def _server_tunnel(self, section: Section) -> None:
+        found = self.collector.values(section, {})
+        self.collector.missing(found, "ListenPort", section, "write the port inside the tunnel, such as 8080")
+        self.collector.missing(found, "Target", section, "write who answers, such as 127.0.0.1:8080")
+        port, target = single(found, "listenport"), single(found, "target")
+        if port is not None and target is not None:
+            kind = "tcp" if section.name == "tcpservertunnel" else "udp"
+            self.server_tunnels.append(ServerTunnel(kind, port, target, section.line))  # type: ignore[arg-type]
+
+    def _resolve(self, section: Section) -> None:
+        if self._resolve_line:
+            self.collector.wrong(
+                section.line,
+                f"line {self._resolve_line} begins a [Resolve] already",
+                "make one section of the two",
+            )
+        self._resolve_line = section.line
+        self.resolve = single(self.collector.values(section, {}), "resolvestrategy", "auto")
+
+    def _ports_once(self) -> None:
+        first: dict[tuple[str, int], int] = {}
+        for tunnel in self.server_tunnels:
+            line = first.setdefault((tunnel.kind, tunnel.listen_port), tunnel.line)
+            if line != tunnel.line:
+                self.collector.wrong(
+                    tunnel.line,
+                    f"the section of line {line} has the {tunnel.kind.upper()} ListenPort {tunnel.listen_port} already",
+                    "give each a port of its own",
+                )
+
+    def _shared(self) -> None:
+        """Sections of one address make one listener, which asks everybody for the same."""
+        first: dict[tuple[str, int], ProxySection] = {}
+        for proxy in self.proxies:
+            if proxy.port == 0:  # another one each time
+                continue
+            other = first.setdefault((proxy.host, proxy.port), proxy)
+            if (other.username, other.password) != (proxy.username, proxy.password):
+                self.collector.wrong(
+                    proxy.line,
+                    f"the section of line {other.line} has the same BindAddress and other credentials",
+                    "give both the same Username and Password, or a port each",
+                )

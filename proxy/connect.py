@@ -9,6 +9,8 @@ from __future__ import annotations
 import abc
 import asyncio
 
+from proxy.auth import Users
+from proxy.client import Client
 from proxy.relay import join
 from proxy.replies import Reply, reply_for
 from proxy.session import Context, log, say_farewell
@@ -19,16 +21,17 @@ class Handler(asyncio.Protocol, abc.ABC):
     """A client's connection during its dialogue.  `held`: bytes not yet used; `ended`: its EOF has come; `full`: so is
     the write buffer towards it."""
 
-    __slots__ = ("_dialling", "_paused", "context", "ended", "full", "held", "idle", "transport")
+    __slots__ = ("_paused", "_task", "client", "context", "ended", "full", "held", "idle", "transport")
 
-    def __init__(self, context: Context, transport: asyncio.Transport) -> None:
+    def __init__(self, context: Context, client: Client, transport: asyncio.Transport) -> None:
         self.context = context
+        self.client = client
         self.transport = transport
         self.held = bytearray()
         self.ended = False
         self.full = False
         self.idle = 0
-        self._dialling: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._paused = False
         context.sessions.add(self)
         context.begin_handshake(self)
@@ -44,6 +47,10 @@ class Handler(asyncio.Protocol, abc.ABC):
     def rejected(self, reply: Reply) -> None:
         """The dial has failed."""
 
+    def decided(self, right: bool) -> None:
+        """What came of `login`."""
+        raise NotImplementedError
+
     # -- asyncio.Protocol --
 
     def pause_writing(self) -> None:
@@ -54,15 +61,16 @@ class Handler(asyncio.Protocol, abc.ABC):
 
     def eof_received(self) -> bool:
         self.ended = True
-        if self._dialling is None:
+        if self._task is None:
             self.transport.close()  # half a request
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.finish_handshake()
-        if self._dialling is not None:
-            self._dialling.cancel()
-        self.context.left(self, self.transport)
+        if self._task is not None:
+            self._task.cancel()
+        self.client.end("client-gone")
+        self.context.left(self, self.client)
 
     # -- Session, Expiring --
 
@@ -98,17 +106,34 @@ class Handler(asyncio.Protocol, abc.ABC):
             self._paused = False
             self.transport.resume_reading()
 
+    def login(self, username: bytes, password: bytes) -> None:
+        """Check these, and call `decided`: at once, or later where that takes its time."""
+        users = self.client.terms.users
+        user = users.check(username, password) if users is not None else None
+        if user is None and users is not None and users.is_slow:
+            self.wait()
+            self._task = self.context.loop.create_task(self._verify(users, username, password))
+            return
+        self.client.user = user
+        self.decided(user is not None)
+
+    async def _verify(self, users: Users, username: bytes, password: bytes) -> None:
+        self.client.user = await users.verify(username, password)
+        self._task = None
+        self.read_on()
+        self.decided(self.client.user is not None)
+
     def dial(self, host: str, port: int) -> None:
-        self._dialling = self.context.loop.create_task(self._dial(host, port))
+        self._task = self.context.loop.create_task(self._dial(host, port))
 
     async def _dial(self, host: str, port: int) -> None:
         try:
-            tunnel = await self.context.dialer.dial(host, port)
+            tunnel = await self.context.dialer.dial(self.client, host, port)
         except Exception as error:  # noqa: BLE001  (whatever it was, the client gets an answer)
-            self._dialling = None
+            self._task = None
             self._failed(error, host, port)
             return
-        self._dialling = None
+        self._task = None
         try:
             self.accepted(tunnel)
         except ConnectionResetError as error:
@@ -121,6 +146,7 @@ class Handler(asyncio.Protocol, abc.ABC):
     def _failed(self, error: BaseException, host: str, port: int) -> None:
         reply = reply_for(error)
         self.context.counters.refuse(reply.token)
+        self.client.end(reply.token)
         if isinstance(error, OSError):
             log.info("%s port %d: %s", host, port, reply.reason)
         else:
@@ -142,6 +168,7 @@ class Handler(asyncio.Protocol, abc.ABC):
         self.transport.write(answer + downward)
         join(
             self.context,
+            self.client,
             self.transport,
             tunnel,
             upward=held,
@@ -157,4 +184,4 @@ class Handler(asyncio.Protocol, abc.ABC):
             self.transport.write(words)
             self.transport.close()
         else:
-            say_farewell(self.context, self, self.transport, words)
+            say_farewell(self.context, self, self.client, self.transport, words)

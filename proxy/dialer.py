@@ -1,32 +1,34 @@
-"""From a host and port to a connection through the network: resolve once, check, dial that address.
+"""From a host and port to a connection by one of the routes: resolve once, check, dial that address.
 
-The stages: `dial` (name or literal, the time limit) -> `_race` (several addresses: Happy Eyeballs, RFC 8305) ->
-`_attempt`. A connection comes back paused, so that nothing its far end says is lost before its user has called
-`set_protocol`.
+The stages: `dial` (the time limit) -> `locate` (rules, name or literal, policy) -> `_race` (several addresses: Happy
+Eyeballs, RFC 8305) -> `_attempt`.  A connection comes back paused, so that nothing its far end says is lost before its
+user has called `set_protocol`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
+from proxy.client import Client
 from proxy.names import parse_address
-from proxy.policy import Forbidden, Policy
+from proxy.policy import Forbidden, Policy, is_local_name, is_special, unmapped
+from proxy.routes import REFUSE, TUNNEL, Route
+from proxy.rules import Rules, Undecided, exempts, names_match
+from usernet.config import AccessRule
 from usernet.errors import NameNotFound, NoRoute
 
 RACE_DELAY = 0.3  # RFC 8305 section 5 suggests 250 ms
 GRACE = 0.5  # the network's own limit comes first: it knows the cause
 
 
-class Net(Protocol):
-    """What the proxy needs of a network; `usernet.Network` is one.  Names never reach `create_connection`."""
+class Place(NamedTuple):
+    """Where to dial: an address literal, or a name where the route takes names."""
 
-    async def create_connection(
-        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
-    ) -> tuple[Any, Any]: ...
-
-    async def resolve(self, name: str) -> Sequence[str]: ...
+    route: Route
+    host: str
+    port: int
 
 
 class Dialled(asyncio.Protocol):
@@ -40,45 +42,78 @@ class Dialled(asyncio.Protocol):
 
 
 class Dialer:
-    __slots__ = ("_losers", "net", "policy", "timeout")
+    """`routes` by name, "tunnel" among them."""
 
-    def __init__(self, net: Net, policy: Policy, timeout: float) -> None:
-        self.net = net
+    __slots__ = ("_losers", "_routes", "_rules", "_tunnel", "policy", "timeout")
+
+    def __init__(self, routes: Mapping[str, Route], rules: Rules, policy: Policy, timeout: float) -> None:
+        self._routes = routes
+        self._rules = rules
+        self._tunnel = routes[TUNNEL]
         self.policy = policy
         self.timeout = timeout
         self._losers: set[asyncio.Task[asyncio.Transport]] = set()  # being cancelled: the loop keeps no reference
 
-    async def dial(self, host: str, port: int) -> asyncio.Transport:
+    async def dial(self, client: Client, host: str, port: int) -> asyncio.Transport:
         """A connected, paused transport.  Raises an OSError of usernet/errors.py, of the kernel, or Forbidden."""
         async with asyncio.timeout(self.timeout + GRACE):
-            addresses = [host]
-            if parse_address(host) is None:
-                self.policy.check_name(host)
-                addresses = list(await self.net.resolve(host))
-            allowed = self._allowed(addresses, port)
-            if len(allowed) == 1:
-                return await self._attempt(allowed[0], port)
-            return await self._race(allowed, port)
+            places = await self.locate(client, host, port)
+            client.route = places[0].route.name
+            if len(places) == 1:
+                return await self._attempt(places[0])
+            return await self._race(places)
 
-    def _allowed(self, addresses: list[str], port: int) -> list[str]:
-        """Those the policy lets through.  One forbidden among several is left out, not dialled; all of them raise."""
-        allowed: list[str] = []
+    async def locate(self, client: Client, host: str, port: int) -> list[Place]:
+        """Where that is, by the rules; at least one.  A name is resolved once, and what is forbidden left out.
+
+        Raises Forbidden where nothing else is left, and what resolving a name raises.
+        """
+        if parse_address(host) is not None:
+            return [self._place(None, self._decide(None, host, port, client.user), host, port)]
+        decided = self._rules.decide(host, None, port, client.user)
+        named = isinstance(decided, AccessRule) and names_match(decided, host)
+        if not named:
+            self.policy.check_name(host)
+        route = self._tunnel if isinstance(decided, Undecided) else self._route(decided)
+        if route.takes_names:
+            return [Place(route, host, port)]
+        places: list[Place] = []
         refusal: Forbidden | None = None
-        for address in addresses:
+        for address in await route.net.resolve(host):
             try:
-                allowed.append(self.policy.check(address, port))
+                rule = self._decide(host, address, port, client.user) if isinstance(decided, Undecided) else decided
+                places.append(self._place(host if named else None, rule, address, port))
             except Forbidden as error:
                 refusal = error
-        if allowed:
-            return allowed
+        if places:
+            return places
         raise refusal or NameNotFound("the name has no address")
 
-    async def _attempt(self, address: str, port: int) -> asyncio.Transport:
-        _, protocol = await self.net.create_connection(Dialled, address, port)
+    def _decide(self, name: str | None, address: str, port: int, user: str | None) -> AccessRule | None:
+        decided = self._rules.decide(name, unmapped(address)[1], port, user) if self._rules else None
+        return None if isinstance(decided, Undecided) else decided
+
+    def _route(self, rule: AccessRule | None) -> Route:
+        if rule is None:
+            return self._tunnel
+        if rule.route == REFUSE:
+            raise Forbidden("a rule refuses the destination")
+        return self._routes[rule.route]
+
+    def _place(self, name: str | None, rule: AccessRule | None, address: str, port: int) -> Place:
+        """`name`: the one that `rule` gives, if it does.  Raises Forbidden."""
+        route = self._route(rule)
+        address, packed = unmapped(address)
+        exempt = rule is not None and is_special(packed) and (exempts(rule, packed) or is_local_name(name or ""))
+        self.policy.check(address, packed, port, exempt=exempt)
+        return Place(route, address, port)
+
+    async def _attempt(self, place: Place) -> asyncio.Transport:
+        _, protocol = await place.route.net.create_connection(Dialled, place.host, place.port)
         transport: asyncio.Transport = protocol.transport
         return transport
 
-    async def _race(self, addresses: list[str], port: int) -> asyncio.Transport:
+    async def _race(self, places: list[Place]) -> asyncio.Transport:
         """The first to connect wins; the next starts after RACE_DELAY, or at once when one has failed."""
         loop = asyncio.get_running_loop()
         started: list[asyncio.Task[asyncio.Transport]] = []
@@ -87,12 +122,12 @@ class Dialer:
         errors: list[BaseException] = []
         winner: asyncio.Task[asyncio.Transport] | None = None
         try:
-            while pending or len(started) < len(addresses):
-                if len(started) < len(addresses):
-                    task = loop.create_task(self._attempt(addresses[len(started)], port))
+            while pending or len(started) < len(places):
+                if len(started) < len(places):
+                    task = loop.create_task(self._attempt(places[len(started)]))
                     started.append(task)
                     pending.add(task)
-                delay = RACE_DELAY if len(started) < len(addresses) else None
+                delay = RACE_DELAY if len(started) < len(places) else None
                 done, pending = await asyncio.wait(pending, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     if task.exception() is None:

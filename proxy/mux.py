@@ -12,12 +12,13 @@ import string
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from proxy.client import Client
 from proxy.session import Context, log
 
 SOCKS5, HTTP = "socks5", "http"
 METHOD_BYTES = frozenset((string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode())  # RFC 9110 section 5.6.2
 
-Opener = Callable[[asyncio.Transport, bytes], None]
+Opener = Callable[[Context, Client, asyncio.Transport, bytes], None]
 
 
 def sniff(first: int) -> str | None:
@@ -30,11 +31,11 @@ def sniff(first: int) -> str | None:
 class Sniffer(asyncio.Protocol):
     """Waits for the first byte."""
 
-    __slots__ = ("_context", "_host", "_openers", "_transport", "idle")
+    __slots__ = ("_client", "_context", "_openers", "_transport", "idle")
 
-    def __init__(self, context: Context, openers: Mapping[str, Opener], host: str) -> None:
+    def __init__(self, context: Context, openers: Mapping[str, Opener], client: Client) -> None:
         self._context = context
-        self._host = host
+        self._client = client
         self._openers = openers
         self.idle = 0
 
@@ -42,8 +43,6 @@ class Sniffer(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         context = self._context
         context.sessions.add(self)
-        if context.limits.connections_per_client is not None:
-            context.peers[self._transport] = self._host
         if context.closing:
             self._transport.abort()
             return
@@ -59,11 +58,11 @@ class Sniffer(asyncio.Protocol):
             self._context.sessions.add(self)
             self._transport.close()
             return
-        opener(self._transport, data)
+        opener(self._context, self._client, self._transport, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        self._context.left(self, self._transport)
+        self._context.left(self, self._client)
 
     def expired(self) -> None:
         self._context.counters.refuse("sniff-timeout")

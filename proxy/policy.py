@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from usernet.errors import DialError
 
@@ -22,35 +20,54 @@ class Forbidden(DialError):
 
 
 class Policy:
-    """`allow`: networks exempt from the refusals above, as text."""
+    """`own`: addresses and ports of our listeners."""
 
-    __slots__ = ("_allowed", "own")
+    __slots__ = ("own",)
 
-    def __init__(self, allow: Iterable[str] = ()) -> None:
-        self._allowed: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(text) for text in allow)
-        self.own: set[tuple[str, int]] = set()  # our listeners: a proxy that dials itself never ends
+    def __init__(self) -> None:
+        self.own: set[tuple[str, int]] = set()  # a proxy that dials itself never ends
 
     def check_name(self, name: str) -> None:
-        """Raise Forbidden for names that mean this host (RFC 6761 section 6.3), before anybody is asked."""
-        bare = name.rstrip(".")
-        if bare == "localhost" or bare.endswith(".localhost"):
+        """Raise Forbidden for names that mean this host, before anybody is asked."""
+        if is_local_name(name):
             raise Forbidden("the name means the proxy's own host")
 
-    def check(self, address: str, port: int) -> str:
-        """The address to dial (a v4-mapped one comes back as IPv4), or raise Forbidden."""
-        packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-        if packed.startswith(MAPPED):
-            packed = packed[12:]
-            address = socket.inet_ntop(socket.AF_INET, packed)
-        if (address, port) in self.own:
+    def check(self, address: str, packed: bytes, port: int, *, exempt: bool = False) -> None:
+        """Raise Forbidden; `exempt`: a rule names such addresses.  A v4-mapped one has been unmapped."""
+        if self._is_own(address, port):
             raise Forbidden("the destination is this proxy")
-        if is_special(packed) and not self._is_allowed(address):
+        if not exempt and is_special(packed):
             raise Forbidden("the destination is a loopback, link-local, multicast or unspecified address")
-        return address
 
-    def _is_allowed(self, address: str) -> bool:
-        parsed = ip_address(address)
-        return any(parsed in network for network in self._allowed)
+    def _is_own(self, address: str, port: int) -> bool:
+        everywhere = ("::" if ":" in address else "0.0.0.0", port)
+        return (address, port) in self.own or (everywhere in self.own and is_of_this_host(address))
+
+
+def is_local_name(name: str) -> bool:
+    """RFC 6761 section 6.3."""
+    bare = name.rstrip(".")
+    return bare == "localhost" or bare.endswith(".localhost")
+
+
+def is_of_this_host(address: str) -> bool:
+    """Whether the host's network would speak to itself: it would then speak from that address."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((address, 9))  # of UDP: nothing is sent
+        except OSError:
+            return False
+        source = str(sock.getsockname()[0])
+        return source == address or source.startswith("127.")
+
+
+def unmapped(address: str) -> tuple[str, bytes]:
+    """An address and its packed form; a v4-mapped one as IPv4."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    if packed.startswith(MAPPED):
+        packed = packed[12:]
+        address = socket.inet_ntop(socket.AF_INET, packed)
+    return address, packed
 
 
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291 section 2.5.5.2

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.session import Context
+from proxy.client import Client
+from proxy.session import SWEEPS, Context
 from usernet.aio.relay import Side, end_writing
 
 
 class _Side(Side):
     """What both sides do alike."""
 
-    __slots__ = ("context", "idle")
+    __slots__ = ("client", "context", "idle")
 
     other: _Side | None
 
-    def __init__(self, context: Context, transport: asyncio.Transport, ended: bool) -> None:
+    def __init__(self, context: Context, client: Client, transport: asyncio.Transport, ended: bool) -> None:
         super().__init__()
         self.context = context
+        self.client = client
         self.transport = transport
         self.ended = ended
         self.idle = 0
@@ -33,8 +35,8 @@ class ClientSide(_Side, asyncio.BufferedProtocol):
 
     __slots__ = ("_scratch",)
 
-    def __init__(self, context: Context, transport: asyncio.Transport, ended: bool) -> None:
-        super().__init__(context, transport, ended)
+    def __init__(self, context: Context, client: Client, transport: asyncio.Transport, ended: bool) -> None:
+        super().__init__(context, client, transport, ended)
         self._scratch = context.scratch
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -46,12 +48,21 @@ class ClientSide(_Side, asyncio.BufferedProtocol):
             other.transport.write(bytes(self._scratch[:nbytes]))
             self.idle = 0
             self.context.counters.bytes_up += nbytes
+            self.client.up += nbytes
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.context.left(self, self.transport)
+        self.client.end(self._outcome())
+        self.context.left(self, self.client)
         if self.other is not None:
             self.context.sessions.add(self.other)  # it may have bytes left that the far end never takes
         super().connection_lost(exc)
+
+    def _outcome(self) -> str:
+        if self.ended:
+            return "ok"
+        if self.idle > SWEEPS:
+            return "idle"
+        return "connection_terminated" if self.other is None else "client-gone"
 
 
 class TunnelSide(_Side, asyncio.Protocol):
@@ -65,6 +76,7 @@ class TunnelSide(_Side, asyncio.Protocol):
             other.transport.write(data)
             other.idle = 0
             self.context.counters.bytes_down += len(data)
+            self.client.down += len(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.context.sessions.discard(self)
@@ -73,6 +85,7 @@ class TunnelSide(_Side, asyncio.Protocol):
 
 def join(
     context: Context,
+    who: Client,
     client: asyncio.Transport,
     tunnel: asyncio.Transport,
     *,
@@ -86,8 +99,8 @@ def join(
     `upward` was read already and goes first; `client_ended`: so was the client's EOF.  `*_full`: that transport has
     called `pause_writing` of the protocol before, and will not again before it calls `resume_writing`.
     """
-    client_side = ClientSide(context, client, client_ended)
-    tunnel_side = TunnelSide(context, tunnel, False)
+    client_side = ClientSide(context, who, client, client_ended)
+    tunnel_side = TunnelSide(context, who, tunnel, False)
     client_side.other = tunnel_side
     tunnel_side.other = client_side
     context.sessions.add(client_side)
@@ -103,6 +116,7 @@ def join(
         client.resume_reading()
     if upward:
         context.counters.bytes_up += len(upward)
+        who.up += len(upward)
         tunnel.write(upward)
     if client_ended:
         end_writing(tunnel)

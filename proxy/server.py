@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import logging
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from proxy.auth import Credentials
-from proxy.dialer import Dialer, Net
+from proxy.client import Client, Terms
+from proxy.dialer import Dialer
 from proxy.mux import HTTP, SOCKS5, Opener, Sniffer
 from proxy.names import parse_address
 from proxy.policy import Policy
-from proxy.session import Context, Limits, log
+from proxy.routes import TUNNEL, Net, Route
+from proxy.rules import Rules
+from proxy.session import SWEEPS, Context, Limits, log
 from proxy.socks.handler import open_socks
 from usernet.errors import UsernetError
 
@@ -33,7 +34,6 @@ PROTOCOLS = frozenset({SOCKS5, HTTP})
 BACKLOG = 1024
 ACCEPT_BURST = 64  # then the loop gets its turn
 ACCEPT_PAUSE = 0.25  # after an error such as EMFILE, which would otherwise repeat at once and for ever
-SWEEPS = 8  # per idle_timeout
 CLOSE_TIMEOUT = 1.0
 LOG_INTERVAL = 60.0  # the same complaint again only after so long a pause
 
@@ -69,13 +69,15 @@ class Listener:
         "_resume",
         "_socket",
         "_tasks",
+        "_terms",
         "address",
         "port",
         "protocols",
     )
 
-    def __init__(self, context: Context, sock: socket.socket, openers: Mapping[str, Opener]) -> None:
+    def __init__(self, context: Context, sock: socket.socket, openers: Mapping[str, Opener], terms: Terms) -> None:
         self._context = context
+        self._terms = terms
         self._socket = sock
         self._openers = openers
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,28 +119,31 @@ class Listener:
                 self._pause(errno.errorcode.get(error.errno or 0, "an error"), ACCEPT_PAUSE)
                 return
             sock.setblocking(False)
-            limit = context.limits.connections_per_client
-            if limit is not None:
-                count = context.clients.get(address[0], 0)
-                if count >= limit:
-                    context.counters.refuse("client-limit")
-                    sock.close()
-                    continue
-                context.clients[address[0]] = count + 1
-            context.open += 1
+            client = Client(self._terms, address[0], address[1], context.write)
+            if not self._is_welcome(client):
+                sock.close()
+                continue
             context.counters.accepted += 1
-            task = context.loop.create_task(self._adopt(sock, address[0]))
+            task = context.loop.create_task(self._adopt(sock, client))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _adopt(self, sock: socket.socket, host: str) -> None:
+    def _is_welcome(self, client: Client) -> bool:
+        if self._terms.allow_from:
+            address = ip_address(client.address)
+            if not any(address in network for network in self._terms.allow_from):
+                self._context.counters.refuse("source-not-allowed")
+                return False
+        return self._context.admit(client)
+
+    async def _adopt(self, sock: socket.socket, client: Client) -> None:
         context = self._context
         try:
-            await context.loop.connect_accepted_socket(lambda: Sniffer(context, self._openers, host), sock)
+            await context.loop.connect_accepted_socket(lambda: Sniffer(context, self._openers, client), sock)
         except OSError as error:  # it had gone already
             log.debug("a client was lost while it was accepted: %s", error)
             sock.close()
-            context.gone(host)
+            context.gone(client)
 
     def _pause(self, why: str, seconds: float | None) -> None:
         """Stop accepting for a moment, or until there is room."""
@@ -163,15 +168,18 @@ class Proxy:
         self,
         net: Net,
         *,
-        credentials: Credentials | None = None,
+        routes: Mapping[str, Route] | None = None,
+        rules: Rules = Rules(),  # noqa: B008  (immutable)
         dial_timeout: float = 10.0,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
-        policy: Policy | None = None,
+        access_log: Callable[[Client, str], None] | None = None,
     ) -> None:
+        """`net` is the route "tunnel", which what no rule names takes; `routes` are those besides that rules name."""
         loop = asyncio.get_running_loop()
-        self._credentials = credentials
-        self._policy = policy if policy is not None else Policy()
-        self._context = Context(loop, Dialer(net, self._policy, dial_timeout), limits)
+        self._policy = Policy()
+        dialer = Dialer({TUNNEL: Route(TUNNEL, net), **(routes or {})}, rules, self._policy, dial_timeout)
+        self._context = Context(loop, dialer, limits)
+        self._context.write = access_log
         self._context.on_room = self._on_room
         self._drained: asyncio.Future[None] | None = None
         self._listeners: list[Listener] = []
@@ -183,25 +191,25 @@ class Proxy:
         port: int,
         *,
         protocols: Iterable[str] = PROTOCOLS,
-        credentials: Credentials | None = None,
+        terms: Terms = Terms(),  # noqa: B008  (frozen)
         open_to_all: bool = False,
     ) -> list[Listener]:
         """Listen on every address of `host` ("" is all of this machine's); port 0 lets the kernel choose.
 
-        `credentials` replace the proxy's own here.  Raises OpenListener where others than this machine could come in
-        without any, unless `open_to_all`; OSError, naming the address, where it cannot be bound.
+        Raises OpenListener where others than this machine could come in with neither a password nor an address of
+        `terms.allow_from`, unless `open_to_all`; OSError, naming the address, where it cannot be bound.
         """
-        credentials = credentials or self._credentials
         addresses = await _addresses(host)
-        if credentials is None and not all(ip_address(address).is_loopback for address in addresses):
+        asks = terms.users is not None or terms.allow_from
+        if not asks and not all(ip_address(address).is_loopback for address in addresses):
             if not open_to_all:
                 raise OpenListener(f"{host or 'every address'} port {port} is open to others and asks for no password")
             log.warning("%s port %d serves whoever reaches it, without a password", host or "every address", port)
-        openers = self._openers(frozenset(protocols), credentials)
+        openers = _openers(frozenset(protocols))
         made: list[Listener] = []
         try:
             for address in addresses:
-                made.append(Listener(self._context, _bind(address, made[0].port if made else port), openers))
+                made.append(Listener(self._context, _bind(address, made[0].port if made else port), openers, terms))
         except BaseException:
             for listener in made:
                 listener.close()
@@ -211,15 +219,6 @@ class Proxy:
             self._policy.own.add((listener.address, listener.port))
         self._listeners += made
         return made
-
-    def _openers(self, protocols: frozenset[str], credentials: Credentials | None) -> dict[str, Opener]:
-        if not protocols or protocols - PROTOCOLS:
-            raise ValueError(f"protocols are some of {sorted(PROTOCOLS)}")
-        known: dict[str, Opener] = {
-            SOCKS5: functools.partial(open_socks, self._context, credentials),
-            HTTP: functools.partial(_open_http, self._context, credentials),
-        }
-        return {name: known[name] for name in protocols}
 
     async def close(self) -> None:
         """Stop listening, end every connection, and wait until they are gone."""
@@ -269,6 +268,13 @@ class Proxy:
         self._sweep_timer = self._context.loop.call_later(self._context.limits.idle_timeout / SWEEPS, self._sweep)
 
 
+def _openers(protocols: frozenset[str]) -> dict[str, Opener]:
+    if not protocols or protocols - PROTOCOLS:
+        raise ValueError(f"protocols are some of {sorted(PROTOCOLS)}")
+    known: dict[str, Opener] = {SOCKS5: open_socks, HTTP: _open_http}
+    return {name: known[name] for name in protocols}
+
+
 async def _addresses(host: str) -> list[str]:
     if not host:
         return ["0.0.0.0", "::"]
@@ -298,8 +304,8 @@ def _bind(address: str, port: int) -> socket.socket:
     return sock
 
 
-def _open_http(context: Context, credentials: Credentials | None, transport: asyncio.Transport, data: bytes) -> None:
+def _open_http(context: Context, client: Client, transport: asyncio.Transport, data: bytes) -> None:
     """What speaks HTTP is imported when the first such client comes."""
     from proxy.http.handler import open_http
 
-    open_http(context, credentials, transport, data)
+    open_http(context, client, transport, data)

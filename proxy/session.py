@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from proxy.client import Client
 from proxy.deadlines import Deadlines, Expiring
 from proxy.dialer import Dialer
 from usernet.aio.relay import end_writing
@@ -21,6 +22,7 @@ from usernet.aio.relay import end_writing
 log = logging.getLogger("usernet.proxy")
 
 SCRATCH = 256 << 10
+SWEEPS = 8  # per idle_timeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Session(Protocol):
 class Context:
     __slots__ = (
         "_scratch", "clients", "closing", "counters", "deadlines", "dialer", "handshakes", "limits", "loop",
-        "on_room", "open", "peers", "sessions",
+        "on_room", "open", "sessions", "write",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -76,10 +78,10 @@ class Context:
         self.sessions: set[Session] = set()
         self.handshakes: dict[Expiring, None] = {}  # in order of arrival
         self.clients: dict[str, int] = {}  # connections by client address, where they are limited
-        self.peers: dict[asyncio.BaseTransport, str] = {}  # whose they are: a transport that was reset cannot say it
         self.open = 0
         self.closing = False  # whoever still arrives is sent away
         self.on_room: Callable[[], None] | None = None  # somebody left: accepting may go on
+        self.write: Callable[[Client, str], None] | None = None  # the access log
         self._scratch: memoryview | None = None
 
     @property
@@ -97,20 +99,32 @@ class Context:
             oldest.expired()
         self.handshakes[member] = None
 
-    def left(self, session: Session, transport: asyncio.Transport) -> None:
+    def admit(self, client: Client) -> bool:
+        """Give a client a place, unless its address has too many."""
+        limit = self.limits.connections_per_client
+        if limit is not None:
+            count = self.clients.get(client.address, 0)
+            if count >= limit:
+                self.counters.refuse("client-limit")
+                return False
+            self.clients[client.address] = count + 1
+        self.open += 1
+        return True
+
+    def left(self, session: Session, client: Client) -> None:
         """A client's connection is lost."""
         self.sessions.discard(session)
-        self.gone(self.peers.pop(transport, ""))
+        self.gone(client)
 
-    def gone(self, host: str) -> None:
+    def gone(self, client: Client) -> None:
         """A client's place is free."""
         self.open -= 1
         if self.clients:
-            count = self.clients.get(host, 0) - 1
+            count = self.clients.get(client.address, 0) - 1
             if count > 0:
-                self.clients[host] = count
+                self.clients[client.address] = count
             else:
-                self.clients.pop(host, None)
+                self.clients.pop(client.address, None)
         if self.on_room is not None:
             self.on_room()
 
@@ -122,10 +136,11 @@ class Farewell(asyncio.Protocol):
     we are done, swallow what still comes, and go when the client has gone, or a moment later.
     """
 
-    __slots__ = ("_context", "_left", "_transport", "idle")
+    __slots__ = ("_client", "_context", "_left", "_transport", "idle")
 
-    def __init__(self, context: Context, transport: asyncio.Transport) -> None:
+    def __init__(self, context: Context, client: Client, transport: asyncio.Transport) -> None:
         self._context = context
+        self._client = client
         self._transport = transport
         self._left = 16 << 20
         self.idle = 0
@@ -147,13 +162,15 @@ class Farewell(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._context.deadlines.stop(self)
-        self._context.left(self, self._transport)
+        self._context.left(self, self._client)
 
 
-def say_farewell(context: Context, session: Session, transport: asyncio.Transport, words: bytes) -> None:
+def say_farewell(
+    context: Context, session: Session, client: Client, transport: asyncio.Transport, words: bytes
+) -> None:
     """End a client's connection with these last bytes; `session` has it so far."""
     context.sessions.discard(session)
-    farewell = Farewell(context, transport)
+    farewell = Farewell(context, client, transport)
     transport.set_protocol(farewell)
     if transport.is_closing():
         return

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import usernet
+from proxy.accesslog import AccessLog
 from proxy.daemon.forwarding import forward, shown
 from proxy.daemon.hints import shell_lines
 from proxy.daemon.listeners import Listen
@@ -40,6 +41,7 @@ class Options:
     port: int | None = None  # outer UDP; None: the file's ListenPort
     dial_timeout: float = 10.0  # s
     allow_anyone: bool = False  # listen beyond this machine without credentials
+    access_log: AccessLog | None = None
 
 
 async def run(config: Config, options: Options) -> None:
@@ -60,7 +62,12 @@ async def run(config: Config, options: Options) -> None:
     try:
         async with (
             serve(
-                network, options.listeners, dial_timeout=options.dial_timeout, allow_anyone=options.allow_anyone
+                network,
+                options.listeners,
+                config.access,
+                dial_timeout=options.dial_timeout,
+                allow_anyone=options.allow_anyone,
+                access_log=options.access_log,
             ) as bound,
             forward(network, config.server_tunnels),
         ):

@@ -6,16 +6,21 @@ import contextlib
 import errno
 import socket
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
-from proxy.auth import Credentials
+from proxy.accesslog import AccessLog
+from proxy.auth import Users
+from proxy.client import Terms
 from proxy.daemon.listeners import Listen, ListenError
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit, log
-from proxy.dialer import Net
 from proxy.mux import HTTP, SOCKS5
+from proxy.routes import DIRECT, HostNet, Net, Route
+from proxy.rules import Rules
 from proxy.server import Listener, OpenListener, Proxy
 from proxy.session import Limits
+from usernet.config import Access, format_network
 
 KEPT_DESCRIPTORS = 64  # of the limit, for everything that is not a client
 NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -48,14 +53,29 @@ class Bound:
 
 @contextlib.asynccontextmanager
 async def serve(
-    net: Net, listeners: Sequence[Listen], *, dial_timeout: float = 10.0, allow_anyone: bool = False
+    net: Net,
+    listeners: Sequence[Listen],
+    access: Access = Access(),  # noqa: B008  (frozen)
+    *,
+    dial_timeout: float = 10.0,
+    allow_anyone: bool = False,
+    access_log: AccessLog | None = None,
 ) -> AsyncIterator[list[Bound]]:
     """Listen on all of them.  ListenError where one cannot be."""
-    proxy = Proxy(net, dial_timeout=dial_timeout, limits=Limits(connections=client_limit(descriptor_limit())))
+    proxy = Proxy(
+        net,
+        routes=routes(access),
+        rules=Rules(access.rules),
+        dial_timeout=dial_timeout,
+        limits=Limits(connections=client_limit(descriptor_limit())),
+        access_log=access_log,
+    )
+    users = Users((user.name, user.secret) for user in access.users) if access.users else None
+    terms = Terms(users, tuple(ip_network(format_network(net)) for net in access.allow_from))
     try:
         bound = []
         for listen in listeners:
-            opened = await _open(proxy, listen, allow_anyone)
+            opened = await _open(proxy, listen, terms, allow_anyone)
             bound += [Bound(listen, one.address, one.port) for one in opened]
         yield bound
     finally:
@@ -72,15 +92,17 @@ def client_limit(descriptors: int) -> int:
     return clients
 
 
-async def _open(proxy: Proxy, listen: Listen, allow_anyone: bool) -> list[Listener]:
-    credentials = None
-    if listen.username is not None and listen.password is not None:
-        credentials = Credentials(listen.username, listen.password)
+def routes(access: Access) -> dict[str, Route]:
+    """Those that the rules may name, besides the tunnel."""
+    return {DIRECT: Route(DIRECT, HostNet())}
+
+
+async def _open(proxy: Proxy, listen: Listen, terms: Terms, allow_anyone: bool) -> list[Listener]:
+    if listen.username is not None and listen.password is not None:  # a section's own login is instead of [Access]'s
+        terms = replace(terms, users=Users([(listen.username, listen.password)]))
     protocols = [name for name, wanted in ((SOCKS5, listen.socks5), (HTTP, listen.http)) if wanted]
     try:
-        return await proxy.listen(
-            listen.host, listen.port, protocols=protocols, credentials=credentials, open_to_all=allow_anyone
-        )
+        return await proxy.listen(listen.host, listen.port, protocols=protocols, terms=terms, open_to_all=allow_anyone)
     except OpenListener as error:
         raise ListenError(
             f"{error}; listen on 127.0.0.1, set Username and Password in the file's [Socks5] and [http], "

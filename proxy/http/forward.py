@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from proxy.client import Client
 from proxy.http.answer import answer
 from proxy.http.framing import Body
 from proxy.http.head import (
@@ -37,9 +38,10 @@ NO_OPTIONS: frozenset[bytes] = frozenset()  # trailers have no Connection field
 RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 section 9.2.1: safe
 
 
-class Client(Protocol):
+class Host(Protocol):
     """What forwarding needs of the client's connection: `proxy.connect.Handler`, and HTTP besides."""
 
+    client: Client
     context: Context
     transport: asyncio.Transport
     held: bytearray
@@ -64,10 +66,10 @@ class Client(Protocol):
 class Forward:
     __slots__ = (
         "_handler", "_head", "_interim", "_keeps", "_origin", "_request", "_request_body", "_request_done",
-        "_response_body", "_response_chunked", "_response_done", "_retry", "_reusable", "_target",
+        "_response_body", "_response_chunked", "_response_done", "_retry", "_reusable", "_status", "_target",
     )  # fmt: skip
 
-    def __init__(self, handler: Client) -> None:
+    def __init__(self, handler: Host) -> None:
         self._handler = handler
         self._origin: Origin | None = None
         self._head: RequestHead
@@ -78,6 +80,7 @@ class Forward:
         self._response_chunked = False  # as the client gets it
         self._request_done = self._response_done = True
         self._interim = 0
+        self._status = 0
         self._retry = False
         self._keeps = True  # the client may send another request on its connection
         self._reusable = True  # and we one on the origin's
@@ -174,6 +177,7 @@ class Forward:
             self._client_at_fault(error)
             return
         handler.context.counters.bytes_up += len(content)
+        handler.client.up += len(content)
         said = write_body(content, chunked=chunked)
         if body.done:
             self._request_done = True
@@ -209,6 +213,7 @@ class Forward:
             return
         handler.idle = 0
         handler.context.counters.bytes_down += len(data)
+        handler.client.down += len(data)
         if self._response_done:
             # Nothing is due: it speaks out of turn, and what it says must not answer the next request.
             self._drop_origin(cleanly=False)
@@ -283,6 +288,7 @@ class Forward:
 
     def _respond(self, head: ResponseHead, framing: int) -> bytes:
         """The final response's head, for the client."""
+        self._status = head.status
         self._reusable = framing != UNTIL_CLOSE and _persists(head)
         self._response_chunked = in_chunks(framing, self._head.minor)
         fields = end_to_end(head.fields, head.options, request=False)
@@ -309,6 +315,7 @@ class Forward:
     def _origin_failed(self, reply: Reply) -> None:
         handler = self._handler
         handler.context.counters.refuse(reply.token)
+        handler.client.end(reply.token)
         self._drop_origin(cleanly=False)
         if self._response_body is None:
             handler.rejected(reply)
@@ -322,6 +329,7 @@ class Forward:
         if not (self._request_done and self._response_done):
             return
         origin, handler = self._origin, self._handler
+        handler.client.end(str(self._status))
         if origin is not None and not (self._reusable and not origin.ended and not origin.buffer):
             self._drop_origin(cleanly=True)
         if self._keeps and not handler.ended:

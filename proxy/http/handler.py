@@ -1,7 +1,7 @@
 """An HTTP client's connection: one head after the other; CONNECT becomes a relay, the rest is forwarded.
 
-The stages of a request: `data_received` -> `_next_head` (raw checks) -> `_authorised` -> `_connect`, or `_forward`
-(forward.py, imported when the first such request comes).
+The stages of a request: `data_received` -> `_next_head` (raw checks) -> `login` -> `_begin` -> `_connect`, or
+`_begin_forward` (forward.py, imported when the first such request comes).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.auth import Credentials
+from proxy.auth import parse_basic
+from proxy.client import Client
 from proxy.connect import Handler
 from proxy.http.answer import ESTABLISHED, answer, challenge, refusal
 from proxy.http.head import HeadError, HeadScanner, RequestHead, parse_request
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 class HttpHandler(Handler):
     """`_scanner` is there while a head is read; `_forward` from the first forwarded request on."""
 
-    __slots__ = ("_bodiless", "_credentials", "_forward", "_kept_alive", "_scanner")
+    __slots__ = ("_bodiless", "_forward", "_head", "_kept_alive", "_scanner")
 
-    def __init__(self, context: Context, credentials: Credentials | None, transport: asyncio.Transport) -> None:
-        super().__init__(context, transport)
+    def __init__(self, context: Context, client: Client, transport: asyncio.Transport) -> None:
+        super().__init__(context, client, transport)
         self._bodiless = False  # HEAD: its answer ends with the head
-        self._credentials = credentials
+        self._head: RequestHead | None = None  # there while its credentials are checked
         self._scanner: HeadScanner | None = HeadScanner()
         self._forward: Forward | None = None
         self._kept_alive = False  # between two requests, with nothing read of the next
@@ -85,17 +86,33 @@ class HttpHandler(Handler):
             self._scanner = None
             self._bodiless = head.method == b"HEAD"
             self.finish_handshake()
-            if self._credentials is not None and not self._credentials.check_basic(
-                find(head.fields, b"proxy-authorization")
-            ):
-                self.context.counters.refuse("wrong-credentials")
-                self.farewell(challenge())
-            elif head.method == b"CONNECT":
-                self._connect(head)
+            if self.client.terms.users is None:
+                self._begin(head)
             else:
-                self._begin_forward(head)
+                self._head = head
+                self.login(*parse_basic(find(head.fields, b"proxy-authorization")))
         except HeadError as error:
             self.refuse(error)
+
+    def decided(self, right: bool) -> None:
+        head, self._head = self._head, None
+        if head is None:
+            return
+        if right:
+            try:
+                self._begin(head)
+            except HeadError as error:
+                self.refuse(error)
+        else:
+            self.context.counters.refuse("wrong-credentials")
+            self.client.refuse(head.method.decode(), "wrong-credentials")
+            self.farewell(challenge())
+
+    def _begin(self, head: RequestHead) -> None:
+        if head.method == b"CONNECT":
+            self._connect(head)
+        else:
+            self._begin_forward(head)
 
     def _connect(self, head: RequestHead) -> None:
         if head.framing:  # RFC 9110 section 9.3.6: what follows the head belongs to the tunnel, not to a body
@@ -104,10 +121,12 @@ class HttpHandler(Handler):
         self.context.counters.http_connect += 1
         self._drop_forward()
         self.hold(b"")
+        self.client.ask("CONNECT", host, port)
         self.dial(host, port)
 
     def _begin_forward(self, head: RequestHead) -> None:
         target = parse_absolute(head.method, head.target)
+        self.client.ask(head.method.decode(), target.host, target.port)
         self.context.counters.http_forward += 1
         if self._forward is None:
             from proxy.http.forward import Forward
@@ -144,6 +163,10 @@ class HttpHandler(Handler):
     def refuse(self, error: HeadError) -> None:
         """The client's message is at fault."""
         self.context.counters.refuse(f"http-{error.status}")
+        if self.client.method:
+            self.client.end(str(error.status))
+        else:
+            self.client.refuse("HTTP", str(error.status))
         self.farewell(answer(error.status, error.reason))
 
     def farewell(self, words: bytes) -> None:
@@ -165,6 +188,6 @@ class HttpHandler(Handler):
             forward.close()
 
 
-def open_http(context: Context, credentials: Credentials | None, transport: asyncio.Transport, data: bytes) -> None:
+def open_http(context: Context, client: Client, transport: asyncio.Transport, data: bytes) -> None:
     """Take over a fresh connection whose first bytes these are."""
-    HttpHandler(context, credentials, transport).data_received(data)
+    HttpHandler(context, client, transport).data_received(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.auth import Credentials
+from proxy.client import Client
 from proxy.connect import Handler
 from proxy.replies import SUCCEEDED, Reply
 from proxy.session import Context
@@ -12,12 +12,11 @@ from proxy.socks.protocol import Dialogue, Login, Refuse, Request, Send, encode_
 
 
 class SocksHandler(Handler):
-    __slots__ = ("_credentials", "_dialogue")
+    __slots__ = ("_dialogue",)
 
-    def __init__(self, context: Context, credentials: Credentials | None, transport: asyncio.Transport) -> None:
-        super().__init__(context, transport)
-        self._credentials = credentials
-        self._dialogue: Dialogue | None = Dialogue(login_required=credentials is not None)
+    def __init__(self, context: Context, client: Client, transport: asyncio.Transport) -> None:
+        super().__init__(context, client, transport)
+        self._dialogue: Dialogue | None = Dialogue(login_required=client.terms.users is not None)
         context.counters.socks5 += 1
         context.deadlines.start(self, context.limits.handshake_timeout)
 
@@ -28,24 +27,42 @@ class SocksHandler(Handler):
             self.hold(data)
             return
         dialogue.receive_data(data)
+        self._go_on(dialogue)
+
+    def _go_on(self, dialogue: Dialogue) -> None:
         while (event := dialogue.next_event()) is not None:
             if isinstance(event, Login):
-                credentials = self._credentials
-                event = dialogue.login(credentials is not None and credentials.check(*event))
-            if isinstance(event, Send):
+                self.login(event.username, event.password)
+            elif isinstance(event, Send):
                 self.transport.write(event.data)
             elif isinstance(event, Refuse):
-                self._dialogue = None
-                self.context.counters.refuse(event.reason)
-                self.farewell(event.data)
+                self._refuse(event)
             else:
                 self._requested(event, dialogue.trailing_data)
+
+    def decided(self, right: bool) -> None:
+        dialogue = self._dialogue
+        if dialogue is None:
+            return
+        event = dialogue.login(right)
+        if isinstance(event, Refuse):
+            self._refuse(event)
+        else:
+            self.transport.write(event.data)
+            self._go_on(dialogue)
+
+    def _refuse(self, event: Refuse) -> None:
+        self._dialogue = None
+        self.context.counters.refuse(event.reason)
+        self.client.refuse("SOCKS5", event.reason)
+        self.farewell(event.data)
 
     def _requested(self, request: Request, trailing: bytes) -> None:
         self._dialogue = None
         self.finish_handshake()
         if trailing:
             self.hold(trailing)
+        self.client.ask("SOCKS5 CONNECT", request.host, request.port)
         self.dial(request.host, request.port)
 
     def accepted(self, tunnel: asyncio.Transport) -> None:
@@ -56,6 +73,6 @@ class SocksHandler(Handler):
         self.farewell(encode_reply(reply.socks))
 
 
-def open_socks(context: Context, credentials: Credentials | None, transport: asyncio.Transport, data: bytes) -> None:
+def open_socks(context: Context, client: Client, transport: asyncio.Transport, data: bytes) -> None:
     """Take over a fresh connection whose first bytes these are."""
-    SocksHandler(context, credentials, transport).data_received(data)
+    SocksHandler(context, client, transport).data_received(data)

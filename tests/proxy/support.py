@@ -9,14 +9,22 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
-from proxy.auth import Credentials
-from proxy.policy import Policy
+from proxy.accesslog import AccessLog
+from proxy.auth import Users
+from proxy.client import Terms
+from proxy.rules import Rules
 from proxy.server import Proxy
 from proxy.session import Limits
+from usernet.config import access
 from usernet.errors import NameNotFound
 
 LOCAL = ("127.0.0.0/8", "::1/128")
 Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def to_tunnel(networks: Sequence[str]) -> Rules:
+    """Rules that name these, so that special addresses among them may be reached."""
+    return Rules([access.rule("tunnel " + " ".join(networks))] if networks else [])
 
 
 class LoopNet:
@@ -179,16 +187,17 @@ class Bench:
 @contextlib.asynccontextmanager
 async def bench(
     *,
-    credentials: Credentials | None = None,
+    credentials: Users | None = None,
     limits: Limits = Limits(),  # noqa: B008
     allow: Sequence[str] = LOCAL,
     dial_timeout: float = 10.0,
     protocols: Sequence[str] = ("socks5", "http"),
+    access_log: AccessLog | None = None,
 ) -> AsyncIterator[Bench]:
     """A proxy that listens."""
     net = LoopNet()
-    proxy = Proxy(net, credentials=credentials, limits=limits, policy=Policy(allow), dial_timeout=dial_timeout)
-    [listener] = await proxy.listen("127.0.0.1", 0, protocols=protocols)
+    proxy = Proxy(net, rules=to_tunnel(allow), limits=limits, dial_timeout=dial_timeout, access_log=access_log)
+    [listener] = await proxy.listen("127.0.0.1", 0, protocols=protocols, terms=Terms(credentials))
     made = Bench(net, proxy, listener.port)
     try:
         yield made

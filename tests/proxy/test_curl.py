@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from proxy.auth import Credentials
+from proxy.auth import Users
 from tests.proxy.support import Bench, bench
 from tests.support.skipping import needs
 
 SIZE = 5 << 20
-CREDENTIALS = Credentials("alice", "pa:ss")
+CREDENTIALS = Users([("alice", "pa:ss")])
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from proxy.client import Client, Terms
 from proxy.dialer import Dialer
 from proxy.policy import Forbidden, Policy
+from proxy.routes import TUNNEL, Route
+from proxy.rules import Rules
+from usernet.config import AccessRule
 from usernet.errors import HostUnreachable, NameNotFound, NoRoute
 
 
@@ -64,13 +68,16 @@ class Net:
         return transport, protocol
 
 
-def dialer(net: Net, timeout: float = 10.0) -> Dialer:
-    return Dialer(net, Policy(), timeout)
+WHO = Client(Terms(), "127.0.0.1", 40000, None)
+
+
+def dialer(net: Net, timeout: float = 10.0, rules: Sequence[AccessRule] = (), **routes: Route) -> Dialer:
+    return Dialer({TUNNEL: Route(TUNNEL, net), **routes}, Rules(rules), Policy(), timeout)
 
 
 async def test_literal_asks_nobody() -> None:
     net = Net({})
-    transport = await dialer(net).dial("192.0.2.1", 80)
+    transport = await dialer(net).dial(WHO, "192.0.2.1", 80)
     assert isinstance(transport, Transport)
     assert transport.paused
     assert net.resolved == []
@@ -78,7 +85,7 @@ async def test_literal_asks_nobody() -> None:
 
 async def test_name_is_resolved_once_and_its_address_dialled() -> None:
     net = Net({"a.test": ["192.0.2.1"]})
-    await dialer(net).dial("a.test", 80)
+    await dialer(net).dial(WHO, "a.test", 80)
     assert net.resolved == ["a.test"]
     assert net.dialled == ["192.0.2.1"]
 
@@ -87,21 +94,21 @@ async def test_forbidden_addresses_of_a_name_are_left_out() -> None:
     net = Net(
         {"a.test": ["127.0.0.1", "192.0.2.1", "::1"], "b.test": ["127.0.0.1", "::ffff:169.254.169.254"], "c.test": []}
     )
-    await dialer(net).dial("a.test", 80)
+    await dialer(net).dial(WHO, "a.test", 80)
     assert net.dialled == ["192.0.2.1"]
     with pytest.raises(Forbidden):
-        await dialer(net).dial("b.test", 80)
+        await dialer(net).dial(WHO, "b.test", 80)
     with pytest.raises(NameNotFound):
-        await dialer(net).dial("c.test", 80)
+        await dialer(net).dial(WHO, "c.test", 80)
     with pytest.raises(Forbidden):
-        await dialer(net).dial("localhost", 80)
+        await dialer(net).dial(WHO, "localhost", 80)
     assert net.resolved == ["a.test", "b.test", "c.test"]
     assert net.dialled == ["192.0.2.1"]
 
 
 async def test_failure_starts_the_next_at_once() -> None:
     net = Net({"a.test": ["2001:db8::1", "192.0.2.1"]}, {"2001:db8::1": NoRoute("x")})
-    transport = await asyncio.wait_for(dialer(net).dial("a.test", 80), 0.25)
+    transport = await asyncio.wait_for(dialer(net).dial(WHO, "a.test", 80), 0.25)
     assert isinstance(transport, Transport)
     assert transport.host == "192.0.2.1"
 
@@ -110,7 +117,7 @@ async def test_silence_starts_the_next_later_and_the_loser_is_cancelled() -> Non
     net = Net({"a.test": ["2001:db8::1", "192.0.2.1"]}, {"2001:db8::1": asyncio.Event()})
     began = asyncio.get_running_loop().time()
     made = dialer(net)
-    transport = await made.dial("a.test", 80)
+    transport = await made.dial(WHO, "a.test", 80)
     assert 0.28 < asyncio.get_running_loop().time() - began < 2
     assert isinstance(transport, Transport)
     assert transport.host == "192.0.2.1"
@@ -124,7 +131,7 @@ async def test_second_winner_is_closed() -> None:
     gate = asyncio.Event()
     net = Net({"a.test": ["2001:db8::1", "192.0.2.1"]}, {"2001:db8::1": gate, "192.0.2.1": gate})
     made = dialer(net)
-    task = asyncio.ensure_future(made.dial("a.test", 80))
+    task = asyncio.ensure_future(made.dial(WHO, "a.test", 80))
     while len(net.dialled) < 2:
         await asyncio.sleep(0.01)
     gate.set()
@@ -148,7 +155,7 @@ async def test_second_winner_is_closed() -> None:
 async def test_first_telling_error(errors: list[BaseException], expected: type[BaseException]) -> None:
     net = Net({"a.test": ["2001:db8::1", "192.0.2.1"]}, dict(zip(["2001:db8::1", "192.0.2.1"], errors, strict=True)))
     with pytest.raises(expected):
-        await dialer(net).dial("a.test", 80)
+        await dialer(net).dial(WHO, "a.test", 80)
 
 
 @pytest.mark.parametrize(("timeout", "dialled"), [(-0.45, 1), (-0.1, 2)])
@@ -156,7 +163,7 @@ async def test_time_limit_and_cancellation(timeout: float, dialled: int) -> None
     net = Net({"a.test": ["192.0.2.1", "192.0.2.2"]}, {"192.0.2.1": asyncio.Event(), "192.0.2.2": asyncio.Event()})
     made = dialer(net, timeout=timeout)
     with pytest.raises(TimeoutError):
-        await made.dial("a.test", 80)
+        await made.dial(WHO, "a.test", 80)
     while made._losers:
         await asyncio.sleep(0)
     assert net.cancelled == ["192.0.2.1", "192.0.2.2"][:dialled]

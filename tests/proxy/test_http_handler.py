@@ -8,7 +8,7 @@ import errno
 
 import pytest
 
-from proxy.auth import Credentials
+from proxy.auth import Users
 from proxy.session import Limits
 from tests.proxy.support import bench, echo, serving, until
 from usernet.errors import (
@@ -196,7 +196,7 @@ async def test_answer_names_the_cause(method: bytes, error: BaseException, statu
 
 
 async def test_answer_to_head_has_no_body() -> None:
-    async with bench(credentials=Credentials("a", "b")) as made:
+    async with bench(credentials=Users([("a", "b")])) as made:
         heard = await (await made.client()).exchange(GET.replace(b"GET", b"HEAD") + HOST + b"\r\n")
         assert heard.startswith(b"HTTP/1.1 407 ")
         assert heard.endswith(b"\r\n\r\n")
@@ -217,7 +217,7 @@ async def test_forbidden(target: bytes) -> None:
 
 # -- credentials --
 
-CREDENTIALS = Credentials("alice", "pa:ss")
+CREDENTIALS = Users([("alice", "pa:ss")])
 
 
 def basic(pair: bytes) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.policy import Forbidden, Policy, is_special
+from proxy.policy import Forbidden, Policy, is_special, unmapped
 
 FORBIDDEN = [
     "127.0.0.1", "127.255.255.255", "0.0.0.0", "0.1.2.3", "169.254.169.254", "169.254.0.1", "224.0.0.1",
@@ -25,38 +25,45 @@ ALLOWED = [
 ]  # fmt: skip
 
 
+def check(policy: Policy, address: str, port: int = 80, *, exempt: bool = False) -> str:
+    address, packed = unmapped(address)
+    policy.check(address, packed, port, exempt=exempt)
+    return address
+
+
 @pytest.mark.parametrize("address", FORBIDDEN)
 def test_forbidden(address: str) -> None:
     with pytest.raises(Forbidden):
-        Policy().check(address, 80)
+        check(Policy(), address)
+    check(Policy(), address, exempt=True)
 
 
 @pytest.mark.parametrize("address", ALLOWED)
 def test_allowed(address: str) -> None:
-    assert Policy().check(address, 80) == address
+    assert check(Policy(), address) == address
 
 
 def test_mapped_is_dialled_as_ipv4() -> None:
-    assert Policy().check("::ffff:192.0.2.1", 80) == "192.0.2.1"
-
-
-def test_rules_exempt() -> None:
-    policy = Policy(["127.0.0.0/8", "fe80::/10"])
-    assert policy.check("127.0.0.1", 80) == "127.0.0.1"
-    assert policy.check("::ffff:127.0.0.1", 80) == "127.0.0.1"
-    assert policy.check("fe80::1", 80) == "fe80::1"
-    for address in ("::1", "169.254.169.254", "64:ff9b::7f00:1"):
-        with pytest.raises(Forbidden):
-            policy.check(address, 80)
+    assert check(Policy(), "::ffff:192.0.2.1") == "192.0.2.1"
 
 
 def test_own_listeners_are_never_exempt() -> None:
-    policy = Policy(["127.0.0.0/8"])
+    policy = Policy()
     policy.own.add(("127.0.0.1", 1080))
-    assert policy.check("127.0.0.1", 1081) == "127.0.0.1"
+    check(policy, "127.0.0.1", 1081, exempt=True)
     for address in ("127.0.0.1", "::ffff:127.0.0.1"):
         with pytest.raises(Forbidden):
-            policy.check(address, 1080)
+            check(policy, address, 1080, exempt=True)
+
+
+def test_a_listener_on_every_address_is_ours_on_each() -> None:
+    policy = Policy()
+    policy.own.add(("0.0.0.0", 1080))
+    with pytest.raises(Forbidden):
+        check(policy, "127.3.2.1", 1080, exempt=True)
+    check(policy, "::1", 1080, exempt=True)
+    check(policy, "127.3.2.1", 1081, exempt=True)
+    check(policy, "192.0.2.1", 1080)
 
 
 @pytest.mark.parametrize("name", ["localhost", "localhost.", "a.localhost", "a.b.localhost."])

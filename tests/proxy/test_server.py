@@ -12,18 +12,19 @@ import struct
 import subprocess
 import sys
 import time
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.auth import Credentials
+from proxy.auth import Users
+from proxy.client import Terms
 from proxy.mux import Sniffer
-from proxy.policy import Policy
 from proxy.server import OpenListener, Proxy, _bind
 from proxy.session import Limits, say_farewell
-from tests.proxy.support import LOCAL, Bench, LoopNet, bench, echo, serving, until
+from tests.proxy.support import LOCAL, Bench, LoopNet, bench, echo, serving, to_tunnel, until
 from tests.proxy.test_socks_handler import HELLO, LOGIN, answer, request
 
 
@@ -107,7 +108,6 @@ async def test_limit_per_client_after_resets() -> None:
             await until(lambda: made.proxy.statistics().accepted == count)  # noqa: B023
             await until(lambda: made.proxy.statistics().connections == 0)
         assert made.proxy._context.clients == {}
-        assert made.proxy._context.peers == {}
 
 
 async def test_clients_are_answered_without_delay() -> None:
@@ -129,7 +129,7 @@ async def test_a_slow_reader_hears_the_last_words() -> None:
         [sniffer] = made.proxy._context.sessions
         assert isinstance(sniffer, Sniffer)
         sniffer._leave()
-        say_farewell(made.proxy._context, sniffer, sniffer._transport, words)
+        say_farewell(made.proxy._context, sniffer, sniffer._client, sniffer._transport, words)
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.Event().wait(), 0.1)
         assert await client.rest() == words
@@ -169,12 +169,13 @@ async def test_open_listener_is_refused(caplog: pytest.LogCaptureFixture) -> Non
             await proxy.listen(host, 0)
     listeners = await proxy.listen("0.0.0.0", 0, open_to_all=True)
     assert "without a password" in caplog.text
-    listeners += await proxy.listen("0.0.0.0", 0, credentials=Credentials("a", "b"))
+    listeners += await proxy.listen("0.0.0.0", 0, terms=Terms(Users([("a", "b")])))
+    listeners += await proxy.listen("0.0.0.0", 0, terms=Terms(allow_from=(ip_network("192.0.2.0/24"),)))
     listeners += await proxy.listen("localhost", 0)
     assert len({listener.port for listener in listeners}) >= 3
     await proxy.close()
-    proxy = Proxy(LoopNet(), credentials=Credentials("a", "b"))
-    both = await proxy.listen("", 0)
+    proxy = Proxy(LoopNet())
+    both = await proxy.listen("", 0, terms=Terms(Users([("a", "b")])))
     assert {listener.address for listener in both} == {"0.0.0.0", "::"}
     assert len({listener.port for listener in both}) == 1
     await proxy.close()
@@ -205,7 +206,7 @@ async def test_own_listener_is_not_reached() -> None:
 
 async def test_credentials_of_one_listener() -> None:
     async with bench() as made:
-        [second] = await made.proxy.listen("127.0.0.1", 0, credentials=Credentials("alice", "pa:ss:w"))
+        [second] = await made.proxy.listen("127.0.0.1", 0, terms=Terms(Users([("alice", "pa:ss:w")])))
         assert await (await made.client()).exchange(HELLO + request("0.0.0.0", 80)) == answer(2)
         assert await (await made.client(port=second.port)).exchange(HELLO) == b"\x05\xff"
         heard = await (await made.client(port=second.port)).exchange(LOGIN + request("0.0.0.0", 80))
@@ -215,7 +216,7 @@ async def test_credentials_of_one_listener() -> None:
 async def test_close_ends_everything() -> None:
     """Silent, in its dialogue, dialling, relaying, refused, forwarding: all gone, and the port with them."""
     net = LoopNet()
-    proxy = Proxy(net, policy=Policy(LOCAL))
+    proxy = Proxy(net, rules=to_tunnel(LOCAL))
     [listener] = await proxy.listen("127.0.0.1", 0)
     made = Bench(net, proxy, listener.port)
     async with serving(echo) as port:
@@ -240,7 +241,7 @@ async def test_close_ends_everything() -> None:
 
 async def test_secrets_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with bench(credentials=Credentials("alice", "pa:ss:w")) as made:
+    async with bench(credentials=Users([("alice", "pa:ss:w")])) as made:
         made.net.fail = ConnectionRefusedError("insides")
         await (await made.client()).exchange(LOGIN + request("192.0.2.1", 80))
         await (await made.client()).exchange(LOGIN.replace(b"pa:ss:w", b"guesses") + request("192.0.2.1", 80))
@@ -304,7 +305,7 @@ def test_any_first_bytes(clients: list[tuple[bytes, int]], login: bool) -> None:
     async def run() -> None:
         reports: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, report: reports.append(report))
-        async with bench(credentials=Credentials("a", "b") if login else None) as made:
+        async with bench(credentials=Users([("a", "b")]) if login else None) as made:
             made.net.fail = ConnectionRefusedError()
             for data, cut in clients:
                 client = await made.client()

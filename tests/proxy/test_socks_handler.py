@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from proxy.auth import Credentials
+from proxy.auth import Users
 from proxy.session import Limits
 from tests.proxy.support import bench, echo, serving, until
 from usernet.errors import (
@@ -24,7 +24,7 @@ from usernet.errors import (
 
 HELLO = b"\x05\x01\x00"
 LOGIN = b"\x05\x01\x02" + b"\x01\x05alice\x07pa:ss:w"
-CREDENTIALS = Credentials("alice", "pa:ss:w")
+CREDENTIALS = Users([("alice", "pa:ss:w")])
 
 
 def request(host: str | bytes, port: int, command: int = 1) -> bytes:

@@ -1,7 +1,34 @@
 """wg-quick files -> frozen values.  Start reading at parser.py."""
 
-from usernet.config.model import Config, Interface, Network, Peer, ProxySection, ServerTunnel
+from usernet.config.model import (
+    Access,
+    AccessRule,
+    Config,
+    DomainServer,
+    Interface,
+    Network,
+    Peer,
+    ProxySection,
+    ServerTunnel,
+    Upstream,
+    User,
+)
 from usernet.config.parser import load, parse
 from usernet.config.values import format_network
 
-__all__ = ["Config", "Interface", "Network", "Peer", "ProxySection", "ServerTunnel", "format_network", "load", "parse"]
+__all__ = [
+    "Access",
+    "AccessRule",
+    "Config",
+    "DomainServer",
+    "Interface",
+    "Network",
+    "Peer",
+    "ProxySection",
+    "ServerTunnel",
+    "Upstream",
+    "User",
+    "format_network",
+    "load",
+    "parse",
+]

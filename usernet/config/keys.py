@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from usernet.config import values
+from usernet.config import access, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,14 @@ SERVER_TUNNEL = _table(
 
 RESOLVE = _table(Key("ResolveStrategy", values.resolve_strategy))
 
+ACCESS = _table(
+    Key("User", access.user, several=True),
+    Key("AllowFrom", values.networks, several=True),
+    Key("Upstream", access.upstream, several=True),
+    Key("Rule", access.rule, several=True),
+    Key("NameServer", access.name_server, several=True),
+)
+
 SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "interface": INTERFACE,
     "peer": PEER,
@@ -74,6 +82,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "tcpservertunnel": SERVER_TUNNEL,
     "udpservertunnel": SERVER_TUNNEL,
     "resolve": RESOLVE,
+    "access": ACCESS,
 }
 TITLES = {
     "interface": "Interface",
@@ -83,6 +92,7 @@ TITLES = {
     "tcpservertunnel": "TCPServerTunnel",
     "udpservertunnel": "UDPServerTunnel",
     "resolve": "Resolve",
+    "access": "Access",
 }
 
 # Refused by name, (message, remedy), instead of as unknown.  The key's name goes before its message.

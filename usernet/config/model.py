@@ -68,6 +68,65 @@ class ServerTunnel:
 
 
 @dataclass(frozen=True, slots=True)
+class Upstream:
+    """Another proxy, and how it is reached itself."""
+
+    name: str
+    scheme: Literal["socks4", "socks5", "http"]
+    address: tuple[str, int]
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    through: Literal["tunnel", "direct"] = "tunnel"
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """Which destinations take `route`: "tunnel", "direct", "refuse", or an Upstream's name.  `text`: as it was written.
+
+    `names` are exact and in lower case, `suffixes` begin with a dot and hold the name itself too.  Empty `ports`
+    (ranges) and `users` are any.
+    """
+
+    route: str
+    everything: bool = False
+    names: frozenset[str] = frozenset()
+    suffixes: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()
+    users: frozenset[str] = frozenset()
+    text: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DomainServer:
+    """A name server, inside the tunnel, that is asked for some domains instead of `DNS =`."""
+
+    server: str
+    domains: tuple[str, ...]
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    name: str
+    secret: str = field(repr=False)  # a password, or its hash
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The [Access] section: who may use the proxies, and which way each destination goes."""
+
+    users: tuple[User, ...] = ()
+    allow_from: tuple[Network, ...] = ()
+    upstreams: tuple[Upstream, ...] = ()
+    rules: tuple[AccessRule, ...] = ()
+    name_servers: tuple[DomainServer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole file.  `warnings` are what a person should know and what does not stop it from working."""
 
@@ -77,3 +136,4 @@ class Config:
     warnings: tuple[Problem, ...] = ()
     server_tunnels: tuple[ServerTunnel, ...] = ()
     resolve_strategy: ResolveStrategy = "auto"  # which family of a name's addresses comes first; auto is IPv6
+    access: Access = Access()

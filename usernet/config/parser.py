@@ -103,6 +103,7 @@ class _Builder:
             tuple(extras.proxies),
             server_tunnels=tuple(extras.server_tunnels),
             resolve_strategy=extras.resolve,
+            access=extras.access,
         )
 
     # -- WGConfig --

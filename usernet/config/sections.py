@@ -5,9 +5,10 @@ Their keys are those of wireproxy's README and config.go, and a few of our own b
 
 from __future__ import annotations
 
-from usernet.config.collector import Collector, single
+from usernet.config.access import make_access
+from usernet.config.collector import Collector, Values, single
 from usernet.config.lines import Section
-from usernet.config.model import ProxySection, ResolveStrategy, ServerTunnel
+from usernet.config.model import Access, ProxySection, ResolveStrategy, ServerTunnel
 
 
 class Sections:
@@ -18,7 +19,9 @@ class Sections:
         self.proxies: list[ProxySection] = []
         self.server_tunnels: list[ServerTunnel] = []
         self.resolve: ResolveStrategy = "auto"
+        self.access = Access()
         self._resolve_line = 0
+        self._access: Values = {}
 
     def take(self, section: Section) -> None:
         if section.name in ("socks5", "http"):
@@ -27,10 +30,13 @@ class Sections:
             self._server_tunnel(section)
         elif section.name == "resolve":
             self._resolve(section)
+        elif section.name == "access":  # several add up
+            self.collector.values(section, self._access)
 
     def finish(self) -> None:
         self._shared()
         self._ports_once()
+        self.access = make_access(self._access, [proxy.username for proxy in self.proxies], self.collector.wrong)
 
     def _proxy(self, section: Section) -> None:
         collector = self.collector

@@ -1,0 +1,62 @@
+"""The ways out of the proxy: the tunnel, the host's own network ("direct"), and upstream proxies.
+
+Each is a `Route`, whose `net` speaks asyncio's own verbs, so nothing behind the dialer knows which one it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from usernet.errors import NameNotFound, NameServerFailed
+
+TUNNEL, DIRECT, REFUSE = "tunnel", "direct", "refuse"
+
+
+class Net(Protocol):
+    """What a route needs of a network; `usernet.Network` is one."""
+
+    async def create_connection(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    ) -> tuple[Any, Any]: ...
+
+    async def resolve(self, name: str) -> Sequence[str]: ...
+
+
+class Route(NamedTuple):
+    """`takes_names`: its net is given names as they are, and resolves them at its far end."""
+
+    name: str
+    net: Net
+    takes_names: bool = False
+
+
+class HostNet:
+    """The host's own network and its own resolver: only what a rule sends here comes here."""
+
+    async def create_connection(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    ) -> tuple[Any, Any]:
+        return await asyncio.get_running_loop().create_connection(protocol_factory, host, port)
+
+    async def create_datagram_endpoint(
+        self, protocol_factory: Callable[[], asyncio.DatagramProtocol], **kwargs: Any
+    ) -> tuple[Any, Any]:
+        return await asyncio.get_running_loop().create_datagram_endpoint(protocol_factory, **kwargs)
+
+    async def create_server(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    ) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(protocol_factory, host, port)
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        """Raises NameNotFound and NameServerFailed."""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            if error.errno == socket.EAI_AGAIN:
+                raise NameServerFailed("the host's resolver gave no answer") from None
+            raise NameNotFound("the host's resolver does not know the name") from None
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))

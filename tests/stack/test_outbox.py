@@ -15,16 +15,19 @@ class Source:
     def __init__(self) -> None:
         self.deficit = 0
         self.is_queued = False
-        self.wants_to_send = True
 
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
-        self.wants_to_send = False
         return [SuperPacket(b"sent")]
 
 
 def make() -> tuple[Outbox, Drops, list[Sender]]:
     drops, turns = Drops(), list[Sender]()
-    return Outbox(frozenset([A4]), 1420, drops, lambda sender, now: turns.append(sender)), drops, turns
+
+    def after_turn(sender: Sender, now: float) -> bool:
+        turns.append(sender)
+        return False
+
+    return Outbox(frozenset([A4]), 1420, drops, after_turn), drops, turns
 
 
 def test_replies_go_first() -> None:

@@ -35,7 +35,7 @@ class Source:
 
 
 def make(*sources: Source) -> Scheduler[Source]:
-    scheduler: Scheduler[Source] = Scheduler(1500, lambda source, now: None)
+    scheduler: Scheduler[Source] = Scheduler(1500, lambda source, now: source.wants_to_send)
     for source in sources:
         scheduler.add(source)
     return scheduler

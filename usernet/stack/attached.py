@@ -24,10 +24,6 @@ class Attached(Timer):
         self.deficit = 0
         self.is_queued = False
 
-    @property
-    def wants_to_send(self) -> bool:
-        return bool(self.connection.wants_to_send)
-
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
         return self.connection.take(budget_bytes, now)
 

@@ -8,7 +8,7 @@ want to send, is it over, when does it want to be woken.
 from __future__ import annotations
 
 import errno
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -72,7 +72,8 @@ class Connections:
         self._emit = emit
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._attached: dict[Connection, Attached] = {}
-        self._time_wait: dict[Attached, None] = {}  # oldest first
+        # Oldest first.  A plain dict would look for its first entry among those that have left: 6 µs, not 0.1.
+        self._time_wait: OrderedDict[Attached, None] = OrderedDict()
         self._stall: StallProbe[Attached] = StallProbe(lambda attached: attached.connection.stalled)
         self.by_flow: dict[bytes, Attached] = {}
         self.forwards = Forwards(self, wheel, drops, emit)
@@ -299,20 +300,21 @@ class Connections:
 
     # Between segments
 
-    def settle(self, attached: Attached, now: float) -> None:
-        """Whatever follows from the connection's state now."""
+    def settle(self, attached: Attached, now: float) -> bool:
+        """Whatever follows from the connection's state now; whether it wants to send."""
         connection = attached.connection
         if attached.listener is not None and connection.state is not SYN_RECEIVED:
             self._leave_backlog(attached, attached.listener)
         if 0 < connection.readiness < LISTED and attached.listener is None:
             connection.readiness |= LISTED
             self._mark(connection)
-        if connection.wants_to_send:
+        wants_to_send: bool = connection.wants_to_send
+        if wants_to_send:
             if not attached.is_queued:
                 self._outbox.want(attached)
         elif connection.state is CLOSED:
             self.remove(attached)
-            return
+            return False
         elif connection.state is TIME_WAIT:
             self._time_wait[attached] = None
             if len(self._time_wait) > MAX_TIME_WAIT:
@@ -320,6 +322,7 @@ class Connections:
         at = connection.next_timeout()
         if at is not None and at < attached.deadline:  # a timer that fires too early looks again
             self._wheel.schedule(attached, at)
+        return wants_to_send
 
     def _leave_backlog(self, attached: Attached, listener: Listener) -> None:
         """The handshake is over; when it failed a forwarder's owner is told, and nobody else knew."""

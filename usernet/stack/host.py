@@ -257,11 +257,10 @@ class Host:
         self._bytes_out += bytes_out
         return packets
 
-    def _after_turn(self, sender: Sender, now: float) -> None:
+    def _after_turn(self, sender: Sender, now: float) -> bool:
         if isinstance(sender, Attached):
-            self._connections.settle(sender, now)
-        elif isinstance(sender, UdpSocket):
-            self._udp.after_turn(sender)
+            return self._connections.settle(sender, now)
+        return isinstance(sender, UdpSocket) and self._udp.after_turn(sender)
 
     # Time
 

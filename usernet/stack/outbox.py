@@ -25,7 +25,7 @@ class Outbox:
     __slots__ = ("_addresses", "_drops", "_loopback", "_loopback_bytes", "_replies", "_reply_bytes", "_scheduler")
 
     def __init__(
-        self, addresses: frozenset[bytes], mtu: int, drops: Drops, after_turn: Callable[[Sender, float], None]
+        self, addresses: frozenset[bytes], mtu: int, drops: Drops, after_turn: Callable[[Sender, float], bool]
     ) -> None:
         self._addresses = addresses
         self._drops = drops

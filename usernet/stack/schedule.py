@@ -23,9 +23,6 @@ class Sender(Protocol):
     deficit: int
     is_queued: bool
 
-    @property
-    def wants_to_send(self) -> bool: ...
-
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]: ...
 
 
@@ -33,14 +30,15 @@ S = TypeVar("S", bound=Sender)
 
 
 class Scheduler(Generic[S]):
-    """The senders that want to send.  `after_turn` is called with each that has just had its turn.
+    """The senders that want to send.  `after_turn` is called with each that has just had its turn, and says whether it
+    wants another.
 
     `smallest` (B) is the budget that lets any sender give at least one packet.
     """
 
     __slots__ = ("_after_turn", "_new", "_old", "_smallest")
 
-    def __init__(self, smallest: int, after_turn: Callable[[S, float], None]) -> None:
+    def __init__(self, smallest: int, after_turn: Callable[[S, float], bool]) -> None:
         self._new: deque[S] = deque()
         self._old: deque[S] = deque()
         self._smallest = smallest
@@ -90,10 +88,9 @@ class Scheduler(Generic[S]):
             packets += taken
             if taken:
                 fruitless = 0
-            self._after_turn(sender, now)
+            is_dry = not self._after_turn(sender, now)
             if not sender.is_queued:  # that was its end
                 continue
-            is_dry = not sender.wants_to_send
             if is_dry and (queue is old or not old):
                 queue.popleft()
                 sender.is_queued = False

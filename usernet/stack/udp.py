@@ -262,8 +262,9 @@ class UdpSockets:
             return
         self._paths.narrows(quoted.destination, believable(mtu, quoted.destination), now)
 
-    def after_turn(self, socket: UdpSocket) -> None:
-        """It has just sent: whoever was refused may try again once half the queue is gone."""
+    def after_turn(self, socket: UdpSocket) -> bool:
+        """It has just sent: whoever was refused may try again once half the queue is gone.  Whether it has more."""
         if socket.was_full and socket.has_room and not socket.is_closed:
             socket.was_full = False
             self._mark(socket, WRITABLE)
+        return socket.wants_to_send

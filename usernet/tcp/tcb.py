@@ -88,7 +88,7 @@ class ControlBlock:
         self.receiver = Receiver(settings.receive_buffer, settings.receive_buffer_max, mss)
         self.sender = Sender(iss, min(mss, DEFAULT_MSS_V4 if is_v4 else DEFAULT_MSS_V6))
         self.rtt = RttEstimator()
-        self.congestion: CongestionControl = settings.congestion_control(mss, settings.send_window_max)
+        self.congestion: CongestionControl = settings.congestion_control(self._expected_mss, settings.send_window_max)
         self.flight = Flight()
         self.rack: Rack | None = None  # from the first SACK on
         self.recovery: Recovery | None = None
@@ -113,6 +113,11 @@ class ControlBlock:
     def header_bytes(self) -> int:
         """IP and TCP headers without options."""
         return 40 if len(self.flow.local) == 4 else 60
+
+    @property
+    def _expected_mss(self) -> int:
+        """Of what we send, if their tunnel is as wide as ours."""
+        return self.receiver.mss - TIMESTAMP_BYTES * self.timestamps
 
     @property
     def their_segment(self) -> int:
@@ -170,7 +175,7 @@ class ControlBlock:
     def negotiate(self, syn: TcpSegment) -> None:
         """Their SYN or SYN-ACK: sequence numbers, window, options (RFC 9293 3.7.1, RFC 7323 2.2, 3.2, RFC 2018 2,
         RFC 3168 6.1.1)."""
-        settings, sender = self.settings, self.sender
+        settings, sender, expected = self.settings, self.sender, self._expected_mss
         scaled = settings.window_scaling and syn.window_scale is not None
         sender.scale = (syn.window_scale or 0) if scaled else 0
         self.sack = settings.sack and syn.sack_permitted
@@ -183,7 +188,8 @@ class ControlBlock:
         if agrees(settings, syn, sender.resent_late):
             self.ecn = Ecn()
         self.set_path_mtu(self.mtu)
-        self.congestion = settings.congestion_control(sender.mss, settings.send_window_max)
+        if sender.mss != expected:  # else it is as it was made
+            self.congestion = settings.congestion_control(sender.mss, settings.send_window_max)
 
     def set_path_mtu(self, mtu: int) -> None:
         """Fit segments to the path, to what the peer takes, and to our options (RFC 9293 3.7.1, RFC 6691)."""
@@ -223,7 +229,4 @@ class ControlBlock:
 
 def receive_scale(settings: TcpSettings) -> int:
     """The least window scale that can express the largest receive buffer (RFC 7323 2.2)."""
-    scale = 0
-    while 0xFFFF << scale < settings.receive_buffer_max - (1 << scale) and scale < 14:
-        scale += 1
-    return scale
+    return min(max((settings.receive_buffer_max - 1).bit_length() - 16, 0), 14)

@@ -20,7 +20,13 @@ _ROUNDING = 1e-6  # s
 
 def next_timeout(tcb: ControlBlock) -> float | None:
     """When to call `handle_timeout`."""
-    at = min(tcb.retransmit_at, tcb.reorder_at, tcb.ack_at, tcb.idle_at)
+    at = tcb.retransmit_at
+    if tcb.ack_at < at:  # twice as fast as min() of four, and asked for after every segment
+        at = tcb.ack_at
+    if tcb.idle_at < at:
+        at = tcb.idle_at
+    if tcb.reorder_at < at:
+        at = tcb.reorder_at
     return at if at != NEVER else None
 
 

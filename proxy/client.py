@@ -12,14 +12,19 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from proxy.auth import Users
+from proxy.certificate import Certificate
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a listener asks of its clients.  `users` None: nobody is asked; `allow_from` empty: from anywhere."""
+    """What a listener asks of its clients, and offers them.
+
+    `users` None: nobody is asked; `allow_from` empty: from anywhere; with a `certificate` HTTP is also spoken in TLS.
+    """
 
     users: Users | None = None
     allow_from: tuple[IPv4Network | IPv6Network, ...] = ()
+    certificate: Certificate | None = None
 
 
 class Client:

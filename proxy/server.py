@@ -21,7 +21,7 @@ from ipaddress import ip_address
 
 from proxy.client import Client, Terms
 from proxy.dialer import Dialer
-from proxy.mux import HTTP, SOCKS5, Opener, Sniffer
+from proxy.mux import HTTP, SOCKS5, TLS, Opener, Sniffer
 from proxy.names import parse_address
 from proxy.policy import Policy
 from proxy.routes import TUNNEL, Net, Route
@@ -205,7 +205,7 @@ class Proxy:
             if not open_to_all:
                 raise OpenListener(f"{host or 'every address'} port {port} is open to others and asks for no password")
             log.warning("%s port %d serves whoever reaches it, without a password", host or "every address", port)
-        openers = _openers(frozenset(protocols))
+        openers = _openers(frozenset(protocols), terms)
         made: list[Listener] = []
         try:
             for address in addresses:
@@ -268,11 +268,14 @@ class Proxy:
         self._sweep_timer = self._context.loop.call_later(self._context.limits.idle_timeout / SWEEPS, self._sweep)
 
 
-def _openers(protocols: frozenset[str]) -> dict[str, Opener]:
+def _openers(protocols: frozenset[str], terms: Terms) -> dict[str, Opener]:
     if not protocols or protocols - PROTOCOLS:
         raise ValueError(f"protocols are some of {sorted(PROTOCOLS)}")
     known: dict[str, Opener] = {SOCKS5: open_socks, HTTP: _open_http}
-    return {name: known[name] for name in protocols}
+    openers = {name: known[name] for name in protocols}
+    if HTTP in openers and terms.certificate is not None:
+        openers[TLS] = _open_tls
+    return openers
 
 
 async def _addresses(host: str) -> list[str]:
@@ -309,3 +312,10 @@ def _open_http(context: Context, client: Client, transport: asyncio.Transport, d
     from proxy.http.handler import open_http
 
     open_http(context, client, transport, data)
+
+
+def _open_tls(context: Context, client: Client, transport: asyncio.Transport, data: bytes) -> None:
+    """Inside TLS there is one protocol, whose first byte may be as long in coming as that of any."""
+    from proxy.tls import Handshake
+
+    Handshake(context, client, lambda: Sniffer(context, {HTTP: _open_http}, client), transport).data_received(data)

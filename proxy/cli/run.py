@@ -42,6 +42,8 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
     callback=_finite,
     help="Seconds until a connection that does not come about fails.",
 )
+@click.option("--http-proxy-tls-cert", metavar="FILE", help="Be an HTTPS proxy, too, with this certificate (PEM).")
+@click.option("--http-proxy-tls-key", metavar="FILE", help="Its private key (PEM, not encrypted).")
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -58,6 +60,8 @@ def command(
     outbound_http_proxy_listen: tuple[str, ...],
     port: int | None,
     dial_timeout: float,
+    http_proxy_tls_cert: str | None,
+    http_proxy_tls_key: str | None,
     allow_anyone: bool,
     loop: str,
     verbose: int,
@@ -67,6 +71,8 @@ def command(
 
     Without an address SOCKS5 and HTTP share 127.0.0.1:1080 and [::1]:1080, unless FILE has [Socks5] or [http] sections.
     """
+    if (http_proxy_tls_cert is None) != (http_proxy_tls_key is None):
+        raise click.UsageError("--http-proxy-tls-cert and --http-proxy-tls-key come together.")
     config = load(file)
     from proxy.daemon import app, listeners, process
 
@@ -74,4 +80,11 @@ def command(
     for warning in config.warnings:
         process.log.warning("%s", as_warning(warning))
     plan = listeners.plan(socks5_server, outbound_http_proxy_listen, config)
-    process.run(app.run(config, app.Options(plan, port, dial_timeout, allow_anyone)), loop)
+    certificate = None
+    if http_proxy_tls_cert is not None and http_proxy_tls_key is not None:
+        from proxy.certificate import Certificate
+
+        listeners.need_http(plan, "--http-proxy-tls-cert")
+        certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
+    options = app.Options(plan, port, dial_timeout, allow_anyone, certificate=certificate)
+    process.run(app.run(config, options), loop)

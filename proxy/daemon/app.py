@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import usernet
 from proxy.accesslog import AccessLog
+from proxy.certificate import Certificate
 from proxy.daemon.forwarding import forward, shown
 from proxy.daemon.hints import shell_lines
 from proxy.daemon.listeners import Listen
@@ -42,6 +43,7 @@ class Options:
     dial_timeout: float = 10.0  # s
     allow_anyone: bool = False  # listen beyond this machine without credentials
     access_log: AccessLog | None = None
+    certificate: Certificate | None = None  # HTTP is spoken inside TLS as well
 
 
 async def run(config: Config, options: Options) -> None:
@@ -68,6 +70,7 @@ async def run(config: Config, options: Options) -> None:
                 dial_timeout=options.dial_timeout,
                 allow_anyone=options.allow_anyone,
                 access_log=options.access_log,
+                certificate=options.certificate,
             ) as bound,
             forward(network, config.server_tunnels),
         ):

@@ -60,6 +60,12 @@ def plan(socks5: Sequence[str], http: Sequence[str], config: Config) -> list[Lis
     return list(merged.values())
 
 
+def need_http(listeners: Sequence[Listen], flag: str) -> None:
+    """Raise ListenError where a flag would have no effect."""
+    if not any(listen.http for listen in listeners):
+        raise ListenError(f"{flag}: nothing listens for HTTP; add --outbound-http-proxy-listen ADDR")
+
+
 def _of_kind(kind: str, flags: Sequence[str], sections: Sequence[ProxySection]) -> list[Listen]:
     mine = [section for section in sections if section.kind == kind]
     if flags:

@@ -11,11 +11,12 @@ from ipaddress import ip_network
 
 from proxy.accesslog import AccessLog
 from proxy.auth import Users
+from proxy.certificate import Certificate
 from proxy.client import Terms
 from proxy.daemon.listeners import Listen, ListenError
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit, log
-from proxy.mux import HTTP, SOCKS5
+from proxy.mux import HTTP, SOCKS5, TLS
 from proxy.routes import DIRECT, HostNet, Net, Route
 from proxy.rules import Rules
 from proxy.server import Listener, OpenListener, Proxy
@@ -41,6 +42,7 @@ class Bound:
     listen: Listen
     address: str
     port: int
+    tls: bool = False  # HTTP is spoken inside TLS as well
 
     @property
     def client_address(self) -> tuple[str, int]:
@@ -48,7 +50,8 @@ class Bound:
         return ANY.get(self.address, self.address), self.port
 
     def __str__(self) -> str:
-        return f"{self.listen.protocols} on {format_endpoint((self.address, self.port))}"
+        inside = " (also inside TLS)" if self.tls else ""
+        return f"{self.listen.protocols}{inside} on {format_endpoint((self.address, self.port))}"
 
 
 @contextlib.asynccontextmanager
@@ -60,6 +63,7 @@ async def serve(
     dial_timeout: float = 10.0,
     allow_anyone: bool = False,
     access_log: AccessLog | None = None,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[list[Bound]]:
     """Listen on all of them.  ListenError where one cannot be."""
     proxy = Proxy(
@@ -71,12 +75,12 @@ async def serve(
         access_log=access_log,
     )
     users = Users((user.name, user.secret) for user in access.users) if access.users else None
-    terms = Terms(users, tuple(ip_network(format_network(net)) for net in access.allow_from))
+    terms = Terms(users, tuple(ip_network(format_network(net)) for net in access.allow_from), certificate)
     try:
         bound = []
         for listen in listeners:
             opened = await _open(proxy, listen, terms, allow_anyone)
-            bound += [Bound(listen, one.address, one.port) for one in opened]
+            bound += [Bound(listen, one.address, one.port, tls=TLS in one.protocols) for one in opened]
         yield bound
     finally:
         await proxy.close()

@@ -8,6 +8,7 @@ import contextlib
 import re
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from proxy.daemon import wgkeys
 from proxy.demo.client import request
 from proxy.demo.website import Website
 from tests.cli.support import Daemon
+from tests.support.certificates import Authority
 from usernet.config import parse
 
 FAR, NEAR = "10.66.1.1", "10.66.1.2"
@@ -111,6 +113,30 @@ async def test_sections_of_the_file_say_where(far: Far) -> None:
         assert await daemon.line(r"ALL_PROXY=socks5h://USER:PASSWORD@127\.0\.0\.1:")
         assert await daemon.stop() == 0
     assert "hunter2" not in daemon.text
+
+
+async def test_an_https_proxy(far: Far, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue()
+    tls = ("--http-proxy-tls-cert", str(pair.chain), "--http-proxy-tls-key", str(pair.key))
+    flags = ("--outbound-http-proxy-listen", "127.0.0.1:0", *tls)
+    async with Daemon.start("run", str(far.file), *flags) as daemon:
+        port = await port_of(daemon, r"HTTP \(also inside TLS\)")
+        trust = ssl.create_default_context(cafile=str(authority.file))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
+        writer.write(f"GET http://{FAR}/ HTTP/1.1\r\nHost: {FAR}\r\nConnection: close\r\n\r\n".encode())
+        assert b"You came through the tunnel" in await reader.read()
+        writer.close()
+        assert await daemon.stop() == 0
+    pair.key.write_bytes(b"")
+    for arguments, said in (
+        (flags, f"Error: {pair.key}: there is no private key in PEM form in it"),
+        (flags[:-2], "come together"),
+        (("--socks5-server", "127.0.0.1:0", *tls), "--http-proxy-tls-cert: nothing listens for HTTP"),
+    ):
+        async with Daemon.start("run", str(far.file), *arguments) as daemon:
+            assert await daemon.end() != 0
+        assert said in daemon.text
 
 
 async def test_a_port_in_use_is_named(far: Far) -> None:

@@ -36,6 +36,6 @@ def unused_port() -> Iterator[int]:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What depends on a loop's transports runs on both."""
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name in ("test_relay.py", "test_over_tunnel.py", "test_server.py"):
+    if item.path.name in ("test_relay.py", "test_over_tunnel.py", "test_server.py", "test_tls.py"):
         factories["uvloop"] = uvloop.new_event_loop
     return factories

@@ -11,6 +11,7 @@ from typing import Any
 
 from proxy.accesslog import AccessLog
 from proxy.auth import Users
+from proxy.certificate import Certificate
 from proxy.client import Terms
 from proxy.rules import Rules
 from proxy.server import Proxy
@@ -193,11 +194,14 @@ async def bench(
     dial_timeout: float = 10.0,
     protocols: Sequence[str] = ("socks5", "http"),
     access_log: AccessLog | None = None,
+    certificate: Certificate | None = None,
 ) -> AsyncIterator[Bench]:
     """A proxy that listens."""
     net = LoopNet()
     proxy = Proxy(net, rules=to_tunnel(allow), limits=limits, dial_timeout=dial_timeout, access_log=access_log)
-    [listener] = await proxy.listen("127.0.0.1", 0, protocols=protocols, terms=Terms(credentials))
+    [listener] = await proxy.listen(
+        "127.0.0.1", 0, protocols=protocols, terms=Terms(credentials, certificate=certificate)
+    )
     made = Bench(net, proxy, listener.port)
     try:
         yield made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def has_curl() -> None:
 
 
 @asynccontextmanager
-async def origin(blob: bytes) -> AsyncIterator[int]:
+async def origin(blob: bytes, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     async def get(_: web.Request) -> web.Response:
         return web.Response(body=blob)
 
@@ -49,7 +50,7 @@ async def origin(blob: bytes) -> AsyncIterator[int]:
     )
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
     await site.start()
     try:
         yield runner.addresses[0][1]

@@ -1,4 +1,4 @@
-"""SOCKS5 as a dialogue without I/O (RFC 1928, RFC 1929).
+"""SOCKS5 as a dialogue without I/O (RFC 1928, RFC 1929; RESOLVE and RESOLVE_PTR: Tor's socks-extensions, section 2).
 
     receive_data(data);  while (event := next_event()) is not None: ...
 
@@ -13,9 +13,9 @@ import enum
 import socket
 from typing import NamedTuple
 
-from proxy.names import BadHost, parse_host
+from proxy.names import BadHost, parse_address, parse_host
 
-CONNECT, BIND, UDP_ASSOCIATE = 1, 2, 3
+CONNECT, BIND, UDP_ASSOCIATE, RESOLVE, RESOLVE_PTR = 1, 2, 3, 0xF0, 0xF1
 COMMANDS = frozenset({CONNECT})  # those that handler.py carries out; the others are answered as unknown ones are
 IPV4, DOMAIN, IPV6 = 1, 3, 4
 NO_AUTHENTICATION, USERNAME_PASSWORD, NO_ACCEPTABLE = 0, 2, 0xFF
@@ -54,8 +54,11 @@ class State(enum.Enum):
     DONE = enum.auto()
 
 
-def encode_reply(code: int, address: str = "0.0.0.0", port: int = 0) -> bytes:
-    """A reply (RFC 1928 section 6) with a bound address."""
+def encode_reply(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
+    """A reply (RFC 1928 section 6) with a bound address, or the name that RESOLVE_PTR found."""
+    address = parse_address(host)
+    if address is None:
+        return bytes((5, code, 0, DOMAIN, len(host))) + host.encode("ascii") + port.to_bytes(2)
     packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
     return bytes((5, code, 0, IPV4 if len(packed) == 4 else IPV6)) + packed + port.to_bytes(2)
 
@@ -155,6 +158,8 @@ class Dialogue:
             host = parse_host(raw) if kind == DOMAIN else _literal(raw)
         except BadHost:
             return self._refuse(encode_reply(GENERAL_FAILURE), "bad-host")
+        if command == RESOLVE_PTR and parse_address(host) is None:
+            return self._refuse(encode_reply(ADDRESS_TYPE_NOT_SUPPORTED), "address-type-not-supported")
         if port == 0 and command == CONNECT:  # of a peer that is still to come it may be unknown
             return self._refuse(encode_reply(GENERAL_FAILURE), "bad-port")
         self._state = State.DONE

@@ -369,3 +369,41 @@ async def test_where_no_server_is() -> None:
     async with tunnel(None) as net:
         with pytest.raises(NameServerFailed, match=r"name server 10\.7\.0\.2 refused: nothing listens there$"):
             await net.resolve("www.example.test", family=4)
+
+
+REVERSE: dict[str, dict[str, list[str]]] = {
+    "10.2.0.192.in-addr.arpa": {"PTR": ["www.example.test.", "second.example.test."]},
+    "11.2.0.192.in-addr.arpa": {"CNAME": ["11.0-15.2.0.192.in-addr.arpa."]},  # RFC 2317
+    "11.0-15.2.0.192.in-addr.arpa": {"PTR": ["delegated.example.test."]},
+    "12.2.0.192.in-addr.arpa": {"TXT": ['"no name"']},
+    "0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa": {"PTR": ["six.example.test."]},
+}
+
+
+async def test_reverse() -> None:
+    server = NameServer(REVERSE)
+    async with tunnel(server) as net:
+        assert sorted(await net.reverse("192.0.2.10")) == ["second.example.test", "www.example.test"]
+        assert await net.reverse("192.0.2.11") == ["delegated.example.test"]
+        assert await net.reverse("2001:db8::10") == ["six.example.test"]
+        asked = len(server.questions)
+        assert asked == 3
+        assert await net.reverse("192.0.2.11") == ["delegated.example.test"]  # from the cache
+        assert len(server.questions) == asked
+        for address in ("192.0.2.12", "192.0.2.13"):
+            with pytest.raises(NameNotFound, match="has no name"):
+                await net.reverse(address)
+        with pytest.raises(ValueError, match="does not appear to be"):
+            await net.reverse("www.example.test")
+
+
+async def test_reverse_without_an_answer() -> None:
+    server = NameServer(REVERSE)
+    server.twist = lambda query, response: None
+    async with tunnel(server) as net:
+        hurry(net)
+        with pytest.raises(NameServerFailed, match="did not answer"):
+            await net.reverse("192.0.2.10")
+    async with tunnel(None, dns_servers=()) as net:
+        with pytest.raises(NameServerFailed, match="no DNS ="):
+            await net.reverse("192.0.2.10")

@@ -40,6 +40,8 @@ class ServerTrouble(Exception):
 class Answer(NamedTuple):
     """What a server said.  Without addresses the name has none of that family, or (not exists) is not there at all.
 
+    A PTR question's `addresses` are absolute names.
+
     `alias` is the end of a chain of CNAMEs whose addresses were not in the message: ask for that.
     """
 
@@ -50,7 +52,7 @@ class Answer(NamedTuple):
 
 
 async def ask(net: Ways, server: str, name: str, record: str) -> Answer:
-    """The `record` ("A" or "AAAA") of the absolute `name`.  Raises ServerTrouble or OSError; waits without limit."""
+    """The `record` (A, AAAA or PTR) of the absolute `name`.  Raises ServerTrouble or OSError; waits without limit."""
     import dns.rcode
 
     response = await _exchange(net, server, name, record, edns=True)
@@ -122,6 +124,8 @@ def _read(response: QueryMessage) -> Answer:
     except dns.exception.DNSException as error:
         raise ServerTrouble(f"answered nonsense: {error}") from None
     if chain.answer is not None:
+        if chain.answer.rdtype == dns.rdatatype.PTR:
+            return Answer(tuple(record.target.to_text() for record in chain.answer), True, chain.minimum_ttl)
         return Answer(tuple(record.address for record in chain.answer), True, chain.minimum_ttl)
     if response.rcode() == dns.rcode.NXDOMAIN:
         return Answer((), False, chain.minimum_ttl)

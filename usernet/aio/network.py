@@ -322,6 +322,10 @@ class Network:
         """The addresses of a name, by the configuration's DNS servers; `family` is 4, 6, or 0 for all we carry."""
         return await self._resolver.resolve(name, (family,) if family else self._reach.families)
 
+    async def reverse(self, address: str) -> list[str]:
+        """The names of an IP literal, by the configuration's DNS servers; at least one.  They are remote bytes."""
+        return await self._resolver.reverse(address)
+
     async def reach(self, addresses: Sequence[str]) -> None:
         """Return once there is a session with the peer of one of these IP literals.  Raises NoHandshake."""
         packed = list(map(pack_address, addresses))

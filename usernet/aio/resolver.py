@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from ipaddress import ip_address
 from typing import Final
 
 from usernet.aio.addresses import literal_host
@@ -77,6 +78,22 @@ class Resolver:
             wanted = " or ".join(RECORDS[family] for family in families)
             raise NameNotFound(f"{name} has no {wanted} record")
         raise NameNotFound(f"{name} does not exist")
+
+    async def reverse(self, address: str) -> list[str]:
+        """The names of an IP literal, without the final dot.  Raises as `resolve` does."""
+        if not self._servers:
+            raise NameServerFailed(f"cannot look up {address}: the configuration has no DNS =")
+        key = (f"{ip_address(address).reverse_pointer}.", "PTR")  # RFC 1035 3.5, RFC 3596 2.5
+        outcome: Outcome | None = self._cached(key)
+        if outcome is None:
+            task = self._ask(key)
+            await asyncio.wait([task])  # not the task itself: it goes on without whoever gives up
+            outcome = task.result()
+        if isinstance(outcome, DialError):
+            raise outcome
+        if not outcome.addresses:
+            raise NameNotFound(f"{address} has no name")
+        return [name.rstrip(".") for name in outcome.addresses]
 
     async def _both(self, name: str, families: Sequence[int]) -> tuple[list[str], bool]:
         """The addresses of an absolute name in all families, and whether it exists at all."""

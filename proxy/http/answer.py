@@ -9,8 +9,8 @@ from proxy.replies import Reply
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"  # RFC 9110 section 9.3.6: no framing fields
 
 
-def answer(status: int, reason: str, *fields: str) -> bytes:
-    """A whole response, after which the connection ends."""
+def answer(status: int, reason: str, *fields: str, close: bool = True) -> bytes:
+    """A whole response, after which the connection ends where it says so."""
     body = reason + "\n"
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
@@ -18,21 +18,39 @@ def answer(status: int, reason: str, *fields: str) -> bytes:
         f"Content-Length: {len(body)}",
         "Cache-Control: no-store",
         *fields,
-        "Connection: close",
     ]
+    if close:
+        lines.append("Connection: close")
     return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
 
 
+def head_of(words: bytes) -> bytes:
+    """An answer as HEAD gets it."""
+    return b"".join(words.partition(b"\r\n\r\n")[:2])
+
+
+def proxy_status(token: str, reason: str) -> str:
+    """The field that says who failed and how (RFC 9209); a reason is a constant without quotes."""
+    return f'Proxy-Status: usernet; error={token}; details="{reason}"'
+
+
 def refusal(reply: Reply) -> bytes:
-    """A dial's or an origin's failure, with its Proxy-Status (RFC 9209)."""
-    return answer(reply.status, reply.reason, f"Proxy-Status: usernet; error={reply.token}")
+    """For a dial's or an origin's failure."""
+    return answer(reply.status, reply.reason, proxy_status(reply.token, reply.reason))
 
 
-def challenge() -> bytes:
+def fault(status: int, reason: str) -> bytes:
+    """For a request that is at fault itself."""
+    return answer(status, reason, proxy_status("http_request_error", reason))
+
+
+def challenge(*, close: bool) -> bytes:
     """For absent and wrong credentials alike (RFC 9110 section 11.7.1)."""
+    reason = "this proxy asks for a user name and a password"
     return answer(
         407,
-        "this proxy asks for a user name and a password",
+        reason,
         'Proxy-Authenticate: Basic realm="usernet", charset="UTF-8"',
-        "Proxy-Status: usernet; error=http_request_denied",
+        proxy_status("http_request_denied", reason),
+        close=close,
     )

@@ -15,19 +15,21 @@ import asyncio
 from typing import Protocol
 
 from proxy.client import Client
-from proxy.http.answer import answer
+from proxy.http.answer import answer, proxy_status
 from proxy.http.framing import Body
 from proxy.http.head import (
     CHUNKED,
     UNTIL_CLOSE,
+    Fields,
     HeadError,
     RequestHead,
     ResponseHead,
     parse_response,
+    persists,
     response_framing,
 )
 from proxy.http.origin import Origin
-from proxy.http.target import VIA, Target, end_to_end, fields_to_origin, find, wants_upgrade
+from proxy.http.target import Target, end_to_end, expects_continue, fields_to_origin, wants_upgrade
 from proxy.http.writing import CLOSE_FIELD, framed, in_chunks, without_length, write_body, write_end, write_head
 from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
 from proxy.session import Context, log
@@ -35,7 +37,8 @@ from usernet.aio.relay import reset
 
 MAX_INTERIM = 32  # 1xx responses to one request: each costs us far more than it costs the origin
 NO_OPTIONS: frozenset[bytes] = frozenset()  # trailers have no Connection field
-RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE"))  # RFC 9110 section 9.2.1: safe
+RETRIED = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))  # RFC 9110 section 9.2.2: idempotent
+ENDS_HERE = "this proxy was the last hop that Max-Forwards allows"
 
 
 class Host(Protocol):
@@ -65,8 +68,9 @@ class Host(Protocol):
 
 class Forward:
     __slots__ = (
-        "_handler", "_head", "_interim", "_keeps", "_origin", "_request", "_request_body", "_request_done",
-        "_response_body", "_response_chunked", "_response_done", "_retry", "_reusable", "_status", "_target",
+        "_expecting", "_handler", "_head", "_interim", "_keeps", "_origin", "_request", "_request_body",
+        "_request_done", "_response_body", "_response_chunked", "_response_done", "_retry", "_reusable", "_status",
+        "_target",
     )  # fmt: skip
 
     def __init__(self, handler: Host) -> None:
@@ -81,6 +85,7 @@ class Forward:
         self._request_done = self._response_done = True
         self._interim = 0
         self._status = 0
+        self._expecting = False  # the client may be waiting for a 100 with its body
         self._retry = False
         self._keeps = True  # the client may send another request on its connection
         self._reusable = True  # and we one on the origin's
@@ -91,11 +96,17 @@ class Forward:
         """A request whose head is checked.  Raises HeadError."""
         fields = fields_to_origin(head, target)
         if fields is None:
-            self._handler.farewell(answer(200 if head.method == b"OPTIONS" else 405, "this proxy answers itself"))
+            if head.method == b"OPTIONS":
+                self._handler.farewell(answer(200, ENDS_HERE))
+            else:  # RFC 9110 section 9.3.8 would have TRACE's request as the answer, credentials and all
+                self._handler.farewell(
+                    answer(405, ENDS_HERE, "Allow: OPTIONS", proxy_status("http_request_error", ENDS_HERE))
+                )
             return
         self._request = write_head(b"%b %b HTTP/1.1" % (head.method, target.path), fields)
         self._head, self._target = head, target
-        self._keeps = _persists(head)
+        self._keeps = persists(head)
+        self._expecting = expects_continue(head) and not self._handler.held
         self._request_body = Body(head.framing)
         self._response_body = None
         self._interim = 0
@@ -110,6 +121,7 @@ class Forward:
     def client_data(self, data: bytes) -> None:
         """More has come: of this request, or of the next."""
         origin = self._origin
+        self._expecting = False
         if origin is None or self._request_done:
             self._handler.hold(data)
         elif not self._handler.held and self._request_body.takes(data):
@@ -275,7 +287,10 @@ class Forward:
                 self._handler.transport.write(said)
         if body.done:
             self._response_done = True
-            self._finish()
+            if self._expecting:
+                self._handler.farewell(b"")
+            else:
+                self._finish()
 
     def _inform(self, head: ResponseHead) -> None:
         """An interim response (RFC 9110 section 15.2), which HTTP/1.0 does not know.  Raises HeadError."""
@@ -283,27 +298,31 @@ class Forward:
         if self._interim > MAX_INTERIM:
             raise HeadError(502, "too many interim responses")
         if self._head.minor == 1:
+            self._expecting = self._expecting and head.status != 100
             fields = without_length(end_to_end(head.fields, head.options, request=False))
             self._handler.transport.write(write_head(_status_line(head), fields))
 
     def _respond(self, head: ResponseHead, framing: int) -> bytes:
         """The final response's head, for the client."""
         self._status = head.status
-        self._reusable = framing != UNTIL_CLOSE and _persists(head)
+        if self._expecting:
+            # RFC 9110 section 10.1.1: the body may come or not, so what comes next could be that or a request
+            self._keeps = False
+        self._reusable = framing != UNTIL_CLOSE and persists(head)
         self._response_chunked = in_chunks(framing, self._head.minor)
         fields = end_to_end(head.fields, head.options, request=False)
         fields = without_length(fields) if head.status == 204 else framed(fields, framing, self._head.minor)
-        fields.append((b"Via", VIA))
         if not self._keeps:
             fields.append(CLOSE_FIELD)
+        if head.status == 426:  # RFC 9110 section 15.5.22: it says which protocol is wanted
+            fields += _upgrade_fields(head)
         return write_head(_status_line(head), fields)
 
     def _switch(self, origin: Origin, head: ResponseHead) -> None:
         """101: from here on it is not HTTP (RFC 9110 section 7.8).  Raises HeadError."""
         if not (self._request_done and wants_upgrade(self._head) is not None):
             raise HeadError(502, "101 unasked")
-        fields = without_length(end_to_end(head.fields, head.options, request=False))
-        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", find(head.fields, b"upgrade") or b"")]
+        fields = without_length(end_to_end(head.fields, head.options, request=False)) + _upgrade_fields(head)
         said = write_head(_status_line(head), fields)
         self._response_done = True
         origin.owner = self._origin = None
@@ -338,10 +357,9 @@ class Forward:
             handler.farewell(b"")
 
 
-def _persists(head: RequestHead | ResponseHead) -> bool:
-    """Whether another message may follow on the same connection (RFC 9112 section 9.3)."""
-    return head.minor == 1 and b"close" not in head.options
-
-
 def _status_line(head: ResponseHead) -> bytes:
     return b"HTTP/1.1 %d %b" % (head.status, head.reason)
+
+
+def _upgrade_fields(head: ResponseHead) -> Fields:
+    return [(b"Connection", b"Upgrade"), (b"Upgrade", b", ".join(head.meant.get(b"upgrade", ())))]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from proxy.auth import parse_basic
 from proxy.client import Client
 from proxy.connect import Handler
-from proxy.http.answer import ESTABLISHED, answer, challenge, refusal
-from proxy.http.head import HeadError, HeadScanner, RequestHead, parse_request
-from proxy.http.target import find, parse_absolute, parse_connect
+from proxy.http.answer import ESTABLISHED, challenge, fault, head_of, refusal
+from proxy.http.head import HeadError, HeadScanner, RequestHead, parse_request, persists
+from proxy.http.target import parse_absolute, parse_connect
 from proxy.replies import Reply
 from proxy.session import Context
 
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from proxy.http.forward import Forward
 
 
+MAX_TRIES = 8  # requests with wrong credentials on one connection
+
+
 class HttpHandler(Handler):
     """`_scanner` is there while a head is read; `_forward` from the first forwarded request on."""
 
-    __slots__ = ("_bodiless", "_forward", "_head", "_kept_alive", "_scanner")
+    __slots__ = ("_bodiless", "_forward", "_head", "_kept_alive", "_scanner", "_tries")
 
     def __init__(self, context: Context, client: Client, transport: asyncio.Transport) -> None:
         super().__init__(context, client, transport)
@@ -33,6 +36,7 @@ class HttpHandler(Handler):
         self._head: RequestHead | None = None  # there while its credentials are checked
         self._scanner: HeadScanner | None = HeadScanner()
         self._forward: Forward | None = None
+        self._tries = 0
         self._kept_alive = False  # between two requests, with nothing read of the next
         context.deadlines.start(self, context.limits.head_timeout)
 
@@ -90,7 +94,8 @@ class HttpHandler(Handler):
                 self._begin(head)
             else:
                 self._head = head
-                self.login(*parse_basic(find(head.fields, b"proxy-authorization")))
+                shown = head.meant.get(b"proxy-authorization", ())
+                self.login(*parse_basic(shown[0] if len(shown) == 1 else None))
         except HeadError as error:
             self.refuse(error)
 
@@ -104,15 +109,27 @@ class HttpHandler(Handler):
             except HeadError as error:
                 self.refuse(error)
         else:
-            self.context.counters.refuse("wrong-credentials")
-            self.client.refuse(head.method.decode(), "wrong-credentials")
-            self.farewell(challenge())
+            self._challenge(head)
 
     def _begin(self, head: RequestHead) -> None:
         if head.method == b"CONNECT":
             self._connect(head)
         else:
             self._begin_forward(head)
+
+    def _challenge(self, head: RequestHead) -> None:
+        """407.  The client may try again on this connection where it is certain what follows the refused request."""
+        self.context.counters.refuse("wrong-credentials")
+        self.client.refuse(head.method.decode(), "wrong-credentials")
+        self._tries += 1
+        # What comes after CONNECT may be meant for the tunnel, and must never be taken for a request
+        close = head.method == b"CONNECT" or head.framing != 0 or not persists(head) or self._tries >= MAX_TRIES
+        words = challenge(close=close)
+        if close:
+            self.farewell(words)
+        else:
+            self.transport.write(head_of(words) if self._bodiless else words)
+            self._await_request(self.context.limits.head_timeout)  # nobody has logged in: no long stay
 
     def _connect(self, head: RequestHead) -> None:
         if head.framing:  # RFC 9110 section 9.3.6: what follows the head belongs to the tunnel, not to a body
@@ -136,6 +153,9 @@ class HttpHandler(Handler):
 
     def next_request(self) -> None:
         """The exchange is complete: on to the next head, of which some may be there already."""
+        self._await_request(self.context.limits.keepalive_timeout)
+
+    def _await_request(self, seconds: float) -> None:
         self._scanner = HeadScanner()
         self._bodiless = False
         self.read_on()
@@ -143,7 +163,7 @@ class HttpHandler(Handler):
         if self.held:
             self._next_head(self._scanner)
         else:
-            self.context.deadlines.start(self, self.context.limits.keepalive_timeout)
+            self.context.deadlines.start(self, seconds)
 
     def accepted(self, tunnel: asyncio.Transport) -> None:
         if self._forward is not None:
@@ -167,13 +187,13 @@ class HttpHandler(Handler):
             self.client.end(str(error.status))
         else:
             self.client.refuse("HTTP", str(error.status))
-        self.farewell(answer(error.status, error.reason))
+        self.farewell(fault(error.status, error.reason))
 
     def farewell(self, words: bytes) -> None:
         self._scanner = None
         self._drop_forward()
         if self._bodiless:
-            words = b"".join(words.partition(b"\r\n\r\n")[:2])
+            words = head_of(words)
         super().farewell(words)
 
     def expired(self) -> None:

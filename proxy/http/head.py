@@ -3,7 +3,8 @@
 A proxy and the server behind it must read a message alike, so what could be read in two ways is refused here,
 requests and responses with one set of rules: bare CR and LF, folded lines, odd names, two framings, lengths that are
 not plain decimal numbers, heads beyond all measure.  The stages: `HeadScanner` (where the head ends, within limits)
--> `parse_request` or `parse_response` (lines, fields) -> `body_framing` (what follows the head).
+-> `parse_request` or `parse_response` (lines, fields) -> `meaning` (those that say something to a proxy) ->
+`body_framing` (what follows the head).
 
 Whatever is wrong is a `HeadError`, which carries a status and a constant sentence, never bytes of the message.
 """
@@ -26,7 +27,14 @@ LENGTH = re.compile(rb"[0-9]{1,19}")  # beyond 19 digits somebody's 64 bits over
 
 CHUNKED, UNTIL_CLOSE = -1, -2  # framings that are no length
 
+# What a proxy itself looks at; all else passes through
+MEANT = frozenset(b"connection content-length expect host proxy-authorization te transfer-encoding upgrade via".split())
+# Names that some servers read as if `_` were `-` (CGI's variables make no difference): two readings of one message
+LOOKALIKES = frozenset(b"content_length transfer_encoding".split())
+
 Fields = list[tuple[bytes, bytes]]
+Meant = dict[bytes, list[bytes]]  # by lower-case name
+NONE: frozenset[bytes] = frozenset()
 
 
 class HeadError(Exception):
@@ -43,6 +51,7 @@ class RequestHead(NamedTuple):
     target: bytes
     minor: int  # of HTTP/1.x
     fields: Fields  # names as they came
+    meant: Meant
     options: frozenset[bytes]  # what the Connection fields name, in lower case
     framing: int  # a length, or CHUNKED
 
@@ -52,6 +61,7 @@ class ResponseHead(NamedTuple):
     reason: bytes
     minor: int
     fields: Fields
+    meant: Meant
     options: frozenset[bytes]
 
 
@@ -112,15 +122,18 @@ def parse_request(head: bytes) -> RequestHead:
     if major != b"1" or minor not in b"01":
         raise HeadError(505, "this proxy speaks HTTP/1.1")
     fields = parse_fields(rest[:-2])
-    hosts = [value for name, value in fields if name.lower() == b"host"]
+    meant = meaning(fields)
+    if b"_" in rest and any(name.lower().replace(b"-", b"_") in LOOKALIKES for name, _ in fields if b"_" in name):
+        raise HeadError(400, "a field that some would take for one of framing")
+    hosts = meant.get(b"host", ())
     # RFC 9112 section 3.2: none in a 1.1 request, more than one, or an invalid one
     if len(hosts) > 1 or (not hosts and minor == b"1"):
         raise HeadError(400, "exactly one Host field is needed")
     if hosts and HOST.fullmatch(hosts[0]) is None:
         raise HeadError(400, "an invalid Host field")
-    framing = body_framing(fields, int(minor))
+    framing = body_framing(meant, int(minor))
     framing = 0 if framing == UNTIL_CLOSE else framing
-    return RequestHead(method, target, int(minor), fields, connection_options(fields), framing)
+    return RequestHead(method, target, int(minor), fields, meant, elements(meant, b"connection"), framing)
 
 
 def parse_response(head: bytes) -> ResponseHead:
@@ -133,12 +146,13 @@ def parse_response(head: bytes) -> ResponseHead:
     if major != b"1" or minor not in b"01":
         raise HeadError(502, "not an HTTP/1.1 response")
     fields = parse_fields(rest[:-2])
-    return ResponseHead(int(status), reason or b"", int(minor), fields, connection_options(fields))
+    meant = meaning(fields)
+    return ResponseHead(int(status), reason or b"", int(minor), fields, meant, elements(meant, b"connection"))
 
 
 def response_framing(method: bytes, head: ResponseHead) -> int:
     """How a response's body ends (RFC 9112 section 6.3).  Raises HeadError."""
-    framing = body_framing(head.fields, head.minor)
+    framing = body_framing(head.meant, head.minor)
     if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
         return 0
     return framing
@@ -158,37 +172,45 @@ def parse_fields(block: bytes) -> Fields:
     return [(name, value.rstrip(b" \t")) for name, value in found]
 
 
-def connection_options(fields: Fields) -> frozenset[bytes]:
-    options: list[bytes] = []
-    for name, value in fields:
-        if name.lower() == b"connection":
-            options += [part.strip(b" \t").lower() for part in value.split(b",")]
-    return frozenset(options)
-
-
-def body_framing(fields: Fields, minor: int) -> int:
-    """A length, CHUNKED, or UNTIL_CLOSE where no field says anything.  Raises HeadError."""
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    coded = False
+def meaning(fields: Fields) -> Meant:
+    """The values of those fields that say something to a proxy."""
+    meant: Meant = {}
     for name, value in fields:
         lower = name.lower()
-        if lower == b"content-length":
-            lengths.append(value)
-        elif lower == b"transfer-encoding":
-            coded = True
-            codings += [part.strip(b" \t").lower() for part in value.split(b",")]
-    if not coded and not lengths:
-        return UNTIL_CLOSE
-    if coded:
-        if lengths:  # RFC 9112 section 6.3, 3: a smuggler's favourite
+        if lower in MEANT:
+            meant.setdefault(lower, []).append(value)
+    return meant
+
+
+def elements(meant: Meant, name: bytes) -> frozenset[bytes]:
+    """The elements of a field that is a list (RFC 9110 section 5.6.1), in lower case."""
+    values = meant.get(name)
+    if values is None:
+        return NONE
+    return frozenset([part.strip(b" \t").lower() for value in values for part in value.split(b",")])
+
+
+def persists(head: RequestHead | ResponseHead) -> bool:
+    """Whether another message may follow on the same connection (RFC 9112 section 9.3)."""
+    return head.minor == 1 and b"close" not in head.options
+
+
+def body_framing(meant: Meant, minor: int) -> int:
+    """A length, CHUNKED, or UNTIL_CLOSE where no field says anything.  Raises HeadError."""
+    lengths = meant.get(b"content-length")
+    coded = meant.get(b"transfer-encoding")
+    if coded is not None:
+        if lengths is not None:  # RFC 9112 section 6.3, 3: a smuggler's favourite
             raise HeadError(400, "both Content-Length and Transfer-Encoding")
         if minor == 0:  # RFC 9112 section 6.1: the framing is faulty
             raise HeadError(400, "Transfer-Encoding in HTTP/1.0")
+        codings = [part.strip(b" \t").lower() for value in coded for part in value.split(b",")]
         if codings != [b"chunked"]:
             doubled = codings.count(b"chunked") > 1 or b"" in codings
             raise HeadError(400 if doubled else 501, "a transfer coding other than chunked")
         return CHUNKED
+    if lengths is None:
+        return UNTIL_CLOSE
     # Even equal repetitions are refused, which RFC 9112 section 6.3, 5 leaves to us
     if len(lengths) > 1 or LENGTH.fullmatch(lengths[0]) is None:
         raise HeadError(400, "an invalid Content-Length")

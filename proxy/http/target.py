@@ -8,17 +8,19 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from proxy.http.head import Fields, HeadError, RequestHead
+from proxy.http.head import Fields, HeadError, RequestHead, elements
 from proxy.names import BadHost, parse_host, parse_port
 
 AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@?#\\%]+))(?::([0-9]+))?")  # no userinfo, no zone id
 AUTHORITY_END = re.compile(rb"[/?]")
-VIA = b"1.1 usernet"
 
 # Always between two neighbours only; Proxy-* besides
 HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"te", b"trailer", b"upgrade"))
 # What a Connection field may name in vain: the message would be read differently without them
 NEVER_REMOVED = frozenset((b"host", b"content-length", b"transfer-encoding"))
+HOST_ALONE = frozenset((b"host",))
+HOST_AND_EXPECT = frozenset((b"host", b"expect"))
+LIMITED = frozenset((b"TRACE", b"OPTIONS"))  # by Max-Forwards
 
 
 class Target(NamedTuple):
@@ -68,43 +70,68 @@ def parse_absolute(method: bytes, target: bytes) -> Target:
     return Target(host, port, authority, path)
 
 
-def find(fields: Fields, wanted: bytes) -> bytes | None:
-    """The value of the first field of this (lower-case) name."""
-    return next((value for name, value in fields if name.lower() == wanted), None)
-
-
 def wants_upgrade(head: RequestHead) -> bytes | None:
     """The Upgrade field's value, where it is meant (RFC 9110 section 7.8); HTTP/1.0 cannot mean it."""
-    return find(head.fields, b"upgrade") if b"upgrade" in head.options and head.minor == 1 else None
+    if b"upgrade" not in head.options or head.minor == 0:
+        return None
+    return b", ".join(head.meant.get(b"upgrade", ())) or None
 
 
-def end_to_end(fields: Fields, options: frozenset[bytes], *, request: bool) -> Fields:
-    """The fields to forward, of a message with these Connection options.  The caller adds what the next hop needs."""
-    dropped = (HOP_BY_HOP | options) - NEVER_REMOVED
+def expects_continue(head: RequestHead) -> bool:
+    """Whether the client may wait for a 100 with its body (RFC 9110 section 10.1.1).  Raises HeadError."""
+    expected = head.meant.get(b"expect")
+    if expected is None or head.minor == 0:  # HTTP/1.0 cannot mean it
+        return False
+    if len(expected) > 1 or expected[0].lower() != b"100-continue":
+        raise HeadError(417, "an expectation other than 100-continue")
+    return head.framing != 0  # else there is nothing to go on with
+
+
+def end_to_end(
+    fields: Fields, options: frozenset[bytes], *, request: bool, replaced: frozenset[bytes] = frozenset()
+) -> Fields:
+    """The fields to forward, of a message with these Connection options.  The caller adds what the next hop needs, and
+    for those that it has `replaced`."""
+    dropped = (HOP_BY_HOP | options) - NEVER_REMOVED if options else HOP_BY_HOP
+    if replaced:
+        dropped |= replaced
     kept: Fields = []
-    for name, value in fields:
-        lower = name.lower()
+    for field in fields:
+        lower = field[0].lower()
         if lower in dropped or (lower.startswith(b"proxy-") and (request or lower != b"proxy-status")):
             continue
-        kept.append((name, value))
+        kept.append(field)
     return kept
 
 
 def fields_to_origin(head: RequestHead, target: Target) -> Fields | None:
-    """The fields to send on, or None where the request ends here (RFC 9110 section 7.6.2, Max-Forwards)."""
-    fields: Fields = [(b"Host", target.authority)]  # RFC 9112 section 3.2.2: whatever the client's Host says
-    limited = head.method in (b"TRACE", b"OPTIONS")
-    for name, value in end_to_end(head.fields, head.options, request=True):
-        lower = name.lower()
-        if lower == b"max-forwards" and limited and value.isdigit():
-            value = value.lstrip(b"0")[:9]  # more hops than that are no different
-            if not value:
-                return None
-            value = b"%d" % (int(value) - 1)
-        if lower != b"host":
-            fields.append((name, value))
-    fields.append((b"Via", VIA))
+    """The fields to send on, or None where the request ends here (RFC 9110 section 7.6.2, Max-Forwards).
+
+    Raises HeadError.
+    """
+    limited = head.method in LIMITED
+    if limited and head.method == b"TRACE" and head.framing:  # RFC 9110 section 9.3.8: no content
+        raise HeadError(400, "TRACE has no body")
+    # RFC 9112 section 3.2.2: the target's host, whatever the client's Host says
+    fields: Fields = [(b"Host", target.authority)]
+    replaced = HOST_ALONE if expects_continue(head) else HOST_AND_EXPECT
+    fields += end_to_end(head.fields, head.options, request=True, replaced=replaced)
+    if limited:
+        for at, (name, value) in enumerate(fields):
+            if name.lower() == b"max-forwards" and value.isdigit():
+                hops = value.lstrip(b"0")[:9]  # more hops than that are no different
+                if not hops:
+                    return None
+                fields[at] = name, b"%d" % (int(hops) - 1)
+    options: list[bytes] = []
     upgrade = wants_upgrade(head)
     if upgrade is not None:
-        fields += [(b"Connection", b"Upgrade"), (b"Upgrade", upgrade)]
+        options.append(b"Upgrade")
+        fields.append((b"Upgrade", upgrade))
+    if b"te" in head.meant and head.minor and b"trailers" in elements(head.meant, b"te"):
+        # RFC 9110 section 10.1.4: said hop by hop, and true of this one, since trailers pass through
+        options.append(b"TE")
+        fields.append((b"TE", b"trailers"))
+    if options:
+        fields.append((b"Connection", b", ".join(options)))
     return fields

@@ -82,7 +82,6 @@ async def test_every_method(method: bytes) -> None:
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert script.heads[0].startswith(method + b" /a?b=http://c/ HTTP/1.1\r\n")
         assert script.fields()[b"host"] == b"origin.test:%d" % port
-        assert script.fields()[b"via"] == b"1.1 usernet"
 
 
 @pytest.mark.parametrize(
@@ -219,9 +218,11 @@ async def test_hop_by_hop_fields_end_here() -> None:
             b"Content-Length: 1\r\n\r\nx"
         )
         head, _ = await response(client)
-        assert set(script.fields()) == {b"host", b"x-kept", b"content-length", b"via"}
+        fields = script.fields()
+        assert set(fields) == {b"host", b"x-kept", b"content-length", b"te", b"connection"}
+        assert (fields[b"te"], fields[b"connection"]) == (b"trailers", b"TE"), "ours, and not the client's"
         names = {field.split(b":")[0].lower() for field in head.split(b"\r\n")[1:-2]}
-        assert names == {b"proxy-status", b"content-length", b"set-cookie", b"via"}
+        assert names == {b"proxy-status", b"content-length", b"set-cookie"}
 
 
 async def test_informational_responses() -> None:
@@ -249,7 +250,7 @@ async def test_upgrade(cut: bool) -> None:
 
     async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
-        assert b"\r\nConnection: Upgrade\r\nUpgrade: echo/1\r\n" in head
+        assert b"\r\nUpgrade: echo/1\r\nConnection: Upgrade\r\n" in head
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo/1\r\n\r\nfirst")
         while data := await reader.read(100):
             writer.write(data)
@@ -275,16 +276,11 @@ async def test_upgrade_refused_by_the_origin() -> None:
 
 
 BROKEN = [
-    b"", b"HTTP/1.1 200 OK\r\n", b"garbage\r\n\r\n", b"HTTP/2.0 200 OK\r\n\r\n", b"HTTP/1.1 20 OK\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
-    b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 00000000000000000002\r\n\r\nok", b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
-    b"HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nok",
-    b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 101 + b"\r\n", b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70000 + b"\r\n\r\n",
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", b"HTTP/1.1 200 OK\r\nName : x\r\n\r\n",
-    b"HTTP/1.1 200 O\0K\r\n\r\n",
+    b"",
+    b"HTTP/1.1 200 OK\r\n",
+    b"garbage\r\n\r\n",
     b"HTTP/1.1 103 Hint\r\n\r\n",
-]  # fmt: skip
+]  # and those of test_http_table.py
 
 
 @pytest.mark.parametrize("said", BROKEN, ids=range(len(BROKEN)))
@@ -385,29 +381,6 @@ async def test_broken_body_is_no_clean_end(said: bytes) -> None:
         await client.send(line(b"GET", port) + b"\r\n")
         with pytest.raises(ConnectionResetError):
             await client.rest()
-
-
-BAD_BODIES = [
-    b"0x5\r\nhello\r\n0\r\n\r\n", b"0_5\r\nhello\r\n0\r\n\r\n", b"+5\r\nhello\r\n0\r\n\r\n", b"-5\r\nhello\r\n",
-    b"8000000000000000\r\nhello", b"ffffffffffffffffff\r\nhello", b"5\nhello\r\n0\r\n\r\n", b"5\r\nhelloX\r\n0\r\n\r\n",
-    b"5\r\nhello\n0\r\n\r\n", b"5;" + b"e" * 300 + b"\r\nhello\r\n0\r\n\r\n", b"5;\0\r\nhello\r\n", b"\r\nhello\r\n",
-    b"5 \r\nhello\r\n0\r\n\r\n", b" 5\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0\r\nContent-Length: 5\r\n\r\n",
-    b"5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n0\r\nHost: x\r\n\r\n",
-    b"5\r\nhello\r\n0\r\nA: b\r\n c\r\n\r\n", b"5\r\nhello\r\n0\r\nA: b\n\n", b"5\r\nhello\r\n0\r\nA : b\r\n\r\n",
-    b"5\r\nhello\r\n0\r\n" + b"A: b\r\n" * 101 + b"\r\n", b"5\r\nhello\r\n0\r\nA: " + b"b" * 9000, b"x\r\n",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("body", BAD_BODIES, ids=range(len(BAD_BODIES)))
-async def test_bad_chunks(body: bytes) -> None:
-    script = Script(OK)
-    async with forwarding(script) as (made, client, port):
-        head = line(b"POST", port) + b"Transfer-Encoding: chunked\r\n\r\n"
-        for cuts in ([], list(range(len(head), len(head) + min(60, len(body)))), [len(head)]):
-            client = await made.client()
-            heard = await client.exchange(head + body, cuts=cuts)
-            assert heard.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
-            assert script.bodies == []
 
 
 async def test_next_origin_and_pipeline() -> None:

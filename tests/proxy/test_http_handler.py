@@ -24,78 +24,6 @@ GET = b"GET http://192.0.2.1/ HTTP/1.1\r\n"
 HOST = b"Host: 192.0.2.1\r\n"
 POST = b"POST http://192.0.2.1/ HTTP/1.1\r\n" + HOST
 
-BAD: list[tuple[str, bytes, tuple[int, ...]]] = [
-    ("origin-form", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("asterisk", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("https", b"GET https://x/ HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("no scheme", b"GET //x/ HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("empty host", b"GET http:/// HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("fragment", b"GET http://192.0.2.1/#a HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("fragment in the authority", b"GET http://192.0.2.1#/ HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("userinfo", b"GET http://u:p@192.0.2.1/ HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("port 0 in a URL", b"GET http://192.0.2.1:0/ HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("backslash", b"GET http://192.0.2.1\\@x/ HTTP/1.1\r\nHost: x\r\n\r\n", (400,)),
-    ("CL and TE", POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400,)),
-    ("chunked, gzip", POST + b"Transfer-Encoding: chunked, gzip\r\n\r\n", (400, 501)),
-    ("gzip", POST + b"Transfer-Encoding: gzip\r\n\r\n", (400, 501)),
-    ("gzip, chunked", POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n", (400, 501)),
-    ("chunked twice", POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n", (400, 501)),
-    ("two TE fields", POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", (400, 501)),
-    ("empty TE", POST + b"Transfer-Encoding: \r\n\r\n", (400, 501)),
-    ("TE with vertical tab", POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n", (400, 501)),
-    ("TE on HTTP/1.0", b"POST http://192.0.2.1/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (400, 501)),
-    ("CL +5", POST + b"Content-Length: +5\r\n\r\nhello", (400,)),
-    ("CL -1", POST + b"Content-Length: -1\r\n\r\n", (400,)),
-    ("CL empty", POST + b"Content-Length:\r\n\r\n", (400,)),
-    ("CL 5,6", POST + b"Content-Length: 5,6\r\n\r\nhello", (400,)),
-    ("CL 5, 5", POST + b"Content-Length: 5, 5\r\n\r\nhello", (400,)),
-    ("CL twice", POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", (400,)),
-    ("CL 1_0", POST + b"Content-Length: 1_0\r\n\r\nhello", (400,)),
-    ("CL 0x5", POST + b"Content-Length: 0x5\r\n\r\nhello", (400,)),
-    ("CL in Unicode digits", POST + "Content-Length: \u0665\r\n\r\nhello".encode(), (400,)),
-    ("CL in Latin-1 superscripts", POST + b"Content-Length: \xb2\r\n\r\nhello", (400,)),
-    ("CL of 20 digits", POST + b"Content-Length: 00000000000000000005\r\n\r\nhello", (400,)),
-    ("CL of 400 digits", POST + b"Content-Length: " + b"9" * 400 + b"\r\n\r\nhello", (400,)),
-    ("space before the colon", GET + HOST + b"Name : x\r\n\r\n", (400,)),
-    ("leading space", GET + b" Host: x\r\n\r\n", (400,)),
-    ("obs-fold", GET + HOST + b"A: b\r\n c\r\n\r\n", (400,)),
-    ("obs-fold with a tab", GET + HOST + b"A: b\r\n\tc\r\n\r\n", (400,)),
-    ("empty name", GET + HOST + b": x\r\n\r\n", (400,)),
-    ("no colon", GET + HOST + b"name\r\n\r\n", (400,)),
-    ("NUL", GET + HOST + b"A: b\0c\r\n\r\n", (400,)),
-    ("NUL in the target", b"GET http://192.0.2.1/\0 HTTP/1.1\r\n" + HOST + b"\r\n", (400,)),
-    ("bare CR", GET + HOST + b"A: b\rc\r\n\r\n", (400,)),
-    ("bare LF", GET + b"Host: 192.0.2.1\nA: b\r\n\r\n", (400,)),
-    ("only bare LF", b"GET http://192.0.2.1/ HTTP/1.1\nHost: x\n\n", (400,)),
-    ("non-ASCII name", GET + HOST + b"N\xe4me: x\r\n\r\n", (400,)),
-    ("control character", GET + HOST + b"A: \x01\r\n\r\n", (400,)),
-    ("no Host", GET + b"\r\n", (400,)),
-    ("two Hosts", GET + HOST + HOST + b"\r\n", (400,)),
-    ("bad Host", GET + b"Host: a b\r\n\r\n", (400,)),
-    ("Host with userinfo", GET + b"Host: a@b\r\n\r\n", (400,)),
-    ("two spaces", b"GET  http://192.0.2.1/ HTTP/1.1\r\n" + HOST + b"\r\n", (400,)),
-    ("tab for a space", b"GET\thttp://192.0.2.1/ HTTP/1.1\r\n" + HOST + b"\r\n", (400,)),
-    ("non-ASCII target", b"GET http://192.0.2.1/\xe4 HTTP/1.1\r\n" + HOST + b"\r\n", (400,)),
-    ("101 fields", GET + HOST + b"A: b\r\n" * 100 + b"\r\n", (431,)),
-    ("70 KiB", GET + HOST + b"A: " + b"b" * 71680 + b"\r\n\r\n", (431,)),
-    ("64 KiB without an end", GET + HOST + b"A: " + b"b" * 65536, (431,)),
-    ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (400, 505)),
-    ("HTTP/0.9", b"GET http://192.0.2.1/\r\n\r\n", (400, 505)),
-    ("HTTP/1.2", b"GET http://192.0.2.1/ HTTP/1.2\r\n" + HOST + b"\r\n", (505,)),
-    ("HTTP/1.10", b"GET http://192.0.2.1/ HTTP/1.10\r\n" + HOST + b"\r\n", (400,)),
-    ("HTTP/3.0", b"GET http://192.0.2.1/ HTTP/3.0\r\n" + HOST + b"\r\n", (505,)),
-    ("lower-case http", b"GET http://192.0.2.1/ http/1.1\r\n" + HOST + b"\r\n", (400,)),
-    ("only a method", b"GET\r\n\r\n", (400,)),
-]
-
-BAD_CONNECT = [
-    b"host", b"/", b"http://192.0.2.1:80", b"192.0.2.1:0", b"192.0.2.1:65536", b"192.0.2.1:4294967739", b"192.0.2.1:",
-    b"192.0.2.1:+80", b"192.0.2.1:8_0", b":80", b"u:p@192.0.2.1:80", b"u@192.0.2.1:80", b"192.0.2.1:80#", b"#:80",
-    b"a#b:80", b"[fe80::1%25lo]:80", b"[fe80::1%lo]:80", b"2001:db8::1:80", b"[2001:db8::1]", b"[192.0.2.1]:80",
-    b"[host]:80", b"[2001:db8::1:80", b"192.0.2.1:80/", b"192.0.2.1:80?a", b"*", b"-a:80", b"a..b:80", b"[]:80",
-    b"a" * 64 + b".test:80", b"192.0.2.1:80:80", b"%31:80", b"192.0.2.1\\:80",
-]  # fmt: skip
-
 
 def status_of(heard: bytes) -> int:
     assert heard.startswith(b"HTTP/1.1 "), heard
@@ -106,27 +34,12 @@ def status_of(heard: bytes) -> int:
     return int(heard[9:12])
 
 
-@pytest.mark.parametrize(("data", "statuses"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
-async def test_refused(data: bytes, statuses: tuple[int, ...]) -> None:
-    """The same answer however it is cut; no dial; nothing of the request in the answer; and the end."""
-    answers = set()
+@pytest.mark.parametrize("data", [GET + b"\r\n", b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", GET + b"A: " + b"b" * 70000])
+async def test_refused(data: bytes) -> None:
+    """Over a real socket the answer arrives, then the end; the rows are those of test_http_table.py."""
     async with bench() as made:
-        step = max(1, len(data) // 150)
-        for cuts in ([], list(range(1, len(data), step)), [len(data) // 2]):
-            client = await made.client()
-            heard = await client.exchange(data, cuts=cuts)
-            assert status_of(heard) in statuses
-            assert b"192.0.2.1" not in heard
-            answers.add(heard)
-        assert made.net.dialled == []
-    assert len(answers) == 1
-
-
-@pytest.mark.parametrize("target", BAD_CONNECT)
-async def test_bad_connect(target: bytes) -> None:
-    async with bench() as made:
-        client = await made.client()
-        assert status_of(await client.exchange(b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")) == 400
+        for cuts in ([], list(range(1, len(data), max(1, len(data) // 150)))):
+            assert status_of(await (await made.client()).exchange(data, cuts=cuts)) in (400, 431)
         assert made.net.dialled == []
 
 
@@ -189,7 +102,7 @@ async def test_answer_names_the_cause(method: bytes, error: BaseException, statu
         again = b"GET http://192.0.2.7/ HTTP/1.1\r\nHost: x\r\n\r\n"
         heard = await client.exchange(method + b" " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n" + again)
         assert status_of(heard) == status
-        assert b"\r\nProxy-Status: usernet; error=" + token + b"\r\n" in heard
+        assert b"\r\nProxy-Status: usernet; error=" + token + b'; details="' in heard
         assert b"secret" not in heard
         assert b"path" not in heard
         assert made.net.dialled == [("192.0.2.1", 80)]
@@ -197,9 +110,11 @@ async def test_answer_names_the_cause(method: bytes, error: BaseException, statu
 
 async def test_answer_to_head_has_no_body() -> None:
     async with bench(credentials=Users([("a", "b")])) as made:
-        heard = await (await made.client()).exchange(GET.replace(b"GET", b"HEAD") + HOST + b"\r\n")
-        assert heard.startswith(b"HTTP/1.1 407 ")
-        assert heard.endswith(b"\r\n\r\n")
+        head = GET.replace(b"GET", b"HEAD") + HOST
+        for last in (b"", b"Connection: close\r\n"):
+            heard = await (await made.client()).exchange(head + b"\r\n" + head + last + b"Connection: close\r\n\r\n")
+            assert heard.count(b"HTTP/1.1 407 ") == heard.count(b"\r\n\r\n") == 2
+            assert heard.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +155,8 @@ async def test_wrong_credentials(value: bytes | None) -> None:
         heard = []
         for line in (b"CONNECT 192.0.2.1:80", GET[:-11]):
             client = await made.client()
-            heard.append(await client.exchange(line + b" HTTP/1.1\r\nHost: x\r\n" + field + b"\r\n"))
+            last = b"Connection: close\r\n\r\n"
+            heard.append(await client.exchange(line + b" HTTP/1.1\r\nHost: x\r\n" + field + last))
         assert heard[0] == heard[1]
         assert status_of(heard[0]) == 407
         assert b'\r\nProxy-Authenticate: Basic realm="usernet"' in heard[0]

@@ -15,14 +15,16 @@ import hmac
 import os
 from collections.abc import Iterable
 
-from proxy.passwords import is_hash, matches
+from proxy.passwords import matches
+from usernet.config.hashes import PasswordHash, is_hash, parse_hash
 
 MAX_FIELD = 255  # RFC 1929 section 2
 AT_ONCE = 2  # slow checks, each of which takes a core and 16 MiB
 
 
 class Users:
-    """`users`: names with their password or its hash.  Raises ValueError where a SOCKS client could never say them."""
+    """`users`: names with their password or its hash.  Raises ValueError where a SOCKS client could never say
+    them, BadValue where a hash is none."""
 
     __slots__ = ("_decoy", "_gate", "_hashes", "_key", "_passwords", "_users")
 
@@ -30,15 +32,15 @@ class Users:
         self._key = os.urandom(32)
         self._users: dict[bytes, str] = {}
         self._passwords: dict[bytes, bytes] = {}  # keyed, of those that are known
-        self._hashes: dict[bytes, str] = {}
+        self._hashes: dict[bytes, PasswordHash] = {}
         for name, secret in users:
             user = self._digest(_field("user name", name))
             self._users[user] = name
             if is_hash(secret):
-                self._hashes[user] = secret
+                self._hashes[user] = parse_hash(secret)
             else:
                 self._passwords[user] = self._digest(_field("password", secret))
-        self._decoy = next(iter(self._hashes.values()), "")  # checked for a user who is not there
+        self._decoy = next(iter(self._hashes.values()), None)  # checked for a user who is not there
         self._gate = asyncio.Semaphore(AT_ONCE)
 
     def _digest(self, value: bytes) -> bytes:
@@ -58,7 +60,7 @@ class Users:
 
     async def verify(self, username: bytes, password: bytes) -> str | None:
         """As `check`, and takes the time of a slow hash."""
-        if len(username) > MAX_FIELD or len(password) > MAX_FIELD:
+        if self._decoy is None or len(username) > MAX_FIELD or len(password) > MAX_FIELD:
             return None
         user = self._digest(username)
         async with self._gate:

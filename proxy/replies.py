@@ -10,6 +10,7 @@ import socket
 from typing import NamedTuple
 
 from proxy.policy import Forbidden
+from proxy.routes import UpstreamFailed
 from usernet.errors import (
     EndpointUnresolved,
     HostUnreachable,
@@ -47,11 +48,13 @@ TIMED_OUT = Reply(TTL_EXPIRED, 504, "connection_timeout", "the destination did n
 TERMINATED = Reply(GENERAL_FAILURE, 502, "connection_terminated", "the destination ended the connection")
 INCOMPLETE = Reply(GENERAL_FAILURE, 502, "http_response_incomplete", "the origin ended before its response did")
 NOT_HTTP = Reply(GENERAL_FAILURE, 502, "http_protocol_error", "the origin's response is not valid HTTP/1.1")
+UPSTREAM = Reply(GENERAL_FAILURE, 502, "destination_unavailable", "the upstream proxy did not connect")
 LIMIT = Reply(GENERAL_FAILURE, 503, "connection_limit_reached", "the proxy is out of descriptors or memory")
 INTERNAL = Reply(GENERAL_FAILURE, 500, "proxy_internal_error", "the proxy failed")
 
 BY_TYPE: tuple[tuple[type[BaseException], Reply], ...] = (  # the first that fits
     (Forbidden, FORBIDDEN),
+    (UpstreamFailed, UPSTREAM),
     (NoRoute, NO_ROUTE),
     (EndpointUnresolved, NO_PEER),
     (NoHandshake, NO_HANDSHAKE),

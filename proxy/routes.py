@@ -10,9 +10,13 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from usernet.errors import NameNotFound, NameServerFailed
+from usernet.errors import DialError, NameNotFound, NameServerFailed
 
 TUNNEL, DIRECT, REFUSE = "tunnel", "direct", "refuse"
+
+
+class UpstreamFailed(DialError):
+    """An upstream proxy cannot be reached, or does not do what is asked of it."""
 
 
 class Net(Protocol):

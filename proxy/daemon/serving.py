@@ -17,10 +17,11 @@ from proxy.daemon.listeners import Listen, ListenError
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit, log
 from proxy.mux import HTTP, SOCKS5, TLS
-from proxy.routes import DIRECT, HostNet, Net, Route
+from proxy.routes import DIRECT, TUNNEL, HostNet, Net, Route
 from proxy.rules import Rules
 from proxy.server import Listener, OpenListener, Proxy
 from proxy.session import Limits
+from proxy.upstreams import upstream_routes
 from usernet.config import Access, format_network
 
 KEPT_DESCRIPTORS = 64  # of the limit, for everything that is not a client
@@ -68,7 +69,7 @@ async def serve(
     """Listen on all of them.  ListenError where one cannot be."""
     proxy = Proxy(
         net,
-        routes=routes(access),
+        routes=routes(access, net),
         rules=Rules(access.rules),
         dial_timeout=dial_timeout,
         limits=Limits(connections=client_limit(descriptor_limit())),
@@ -96,9 +97,10 @@ def client_limit(descriptors: int) -> int:
     return clients
 
 
-def routes(access: Access) -> dict[str, Route]:
+def routes(access: Access, tunnel: Net) -> dict[str, Route]:
     """Those that the rules may name, besides the tunnel."""
-    return {DIRECT: Route(DIRECT, HostNet())}
+    nets = {TUNNEL: tunnel, DIRECT: HostNet()}
+    return {DIRECT: Route(DIRECT, nets[DIRECT]), **upstream_routes(access.upstreams, nets)}
 
 
 async def _open(proxy: Proxy, listen: Listen, terms: Terms, allow_anyone: bool) -> list[Listener]:

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 from proxy.accesslog import AccessLog
 from proxy.auth import Users
 from proxy.certificate import Certificate
 from proxy.client import Terms
+from proxy.routes import Route
 from proxy.rules import Rules
 from proxy.server import Proxy
 from proxy.session import Limits
@@ -194,13 +196,26 @@ async def bench(
     dial_timeout: float = 10.0,
     protocols: Sequence[str] = ("socks5", "http"),
     access_log: AccessLog | None = None,
+    rules: Sequence[str] = (),
+    routes: Mapping[str, Route] | None = None,
+    allow_from: Sequence[str] = (),
     certificate: Certificate | None = None,
 ) -> AsyncIterator[Bench]:
     """A proxy that listens."""
     net = LoopNet()
-    proxy = Proxy(net, rules=to_tunnel(allow), limits=limits, dial_timeout=dial_timeout, access_log=access_log)
+    proxy = Proxy(
+        net,
+        routes=routes,
+        rules=Rules([access.rule(line) for line in rules]) if rules else to_tunnel(allow),
+        limits=limits,
+        dial_timeout=dial_timeout,
+        access_log=access_log,
+    )
     [listener] = await proxy.listen(
-        "127.0.0.1", 0, protocols=protocols, terms=Terms(credentials, certificate=certificate)
+        "127.0.0.1",
+        0,
+        protocols=protocols,
+        terms=Terms(credentials, tuple(map(ip_network, allow_from)), certificate=certificate),
     )
     made = Bench(net, proxy, listener.port)
     try:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast
 from urllib.parse import unquote
 
+from usernet.config.hashes import is_hash, parse_hash
 from usernet.config.lines import shown
 from usernet.config.model import Access, AccessRule, DomainServer, Network, Upstream, User
 from usernet.config.values import BadValue, credential, host_name, is_address, looks_like_address, mask, network, target
@@ -35,6 +36,8 @@ def user(text: str) -> User:
     name, colon, secret = text.partition(":")
     if not colon or not name or not secret:
         raise BadValue("a user is NAME:PASSWORD or NAME:HASH", "make one with `usernet passwd NAME`")
+    if is_hash(secret.strip()):
+        parse_hash(secret.strip())
     return User(credential(name.strip()), credential(secret.strip()))
 
 

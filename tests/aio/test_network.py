@@ -37,6 +37,10 @@ class Silent(asyncio.Protocol):
     """Does nothing."""
 
 
+def never(error: Exception) -> None:
+    raise error
+
+
 def assert_nothing_left(net: Network) -> None:
     assert not net._link._owners
 
@@ -135,6 +139,53 @@ async def test_a_cancelled_dial_leaves_nothing() -> None:
             await task
         assert_nothing_left(pair.left)
         assert not pair.left.statistics().host.connections
+
+
+class Told(asyncio.Protocol):
+    """Notes what a dial by calls came to."""
+
+    def __init__(self) -> None:
+        self.outcome: asyncio.Future[asyncio.BaseTransport] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.outcome.set_result(transport)
+
+
+async def test_a_dial_by_calls() -> None:
+    async with memory_pair() as pair:
+        server = await pair.right.create_server(Silent, RIGHT, 0)
+        told = Told()
+        assert pair.left.start_connection(told, RIGHT, server.port, told.outcome.set_exception) is not None
+        transport = await told.outcome
+        assert transport.get_extra_info("peername") == (RIGHT, server.port)
+        assert transport.get_protocol() is told
+        told = Told()
+        pair.left.start_connection(told, RIGHT, 9, told.outcome.set_exception)
+        with pytest.raises(ConnectionRefusedError):
+            await told.outcome
+        assert len(pair.left._link._owners) == 1
+
+
+async def test_a_dial_by_calls_that_nobody_answers() -> None:
+    async with memory_pair(LOST, dial_timeout=0.05) as pair:
+        told, cancelled = Told(), Told()
+        pair.left.start_connection(told, RIGHT, 80, told.outcome.set_exception)
+        dial = pair.left.start_connection(cancelled, RIGHT, 80, cancelled.outcome.set_exception)
+        assert dial is not None
+        dial.cancel()
+        with pytest.raises(NoHandshake, match=r"within 0\.05 s"):
+            await told.outcome
+        assert not cancelled.outcome.done()
+        assert_nothing_left(pair.left)
+        assert not pair.left.statistics().host.connections
+
+
+async def test_what_a_dial_by_calls_does_not_do() -> None:
+    async with memory_pair() as pair:
+        assert pair.left.start_connection(Silent(), "a.example.test", 80, never) is None
+        with pytest.raises(NoRoute):
+            pair.left.start_connection(Silent(), "192.0.2.77", 80, never)
+        assert_nothing_left(pair.left)
 
 
 async def test_a_failing_protocol_factory_is_the_callers() -> None:
@@ -324,6 +375,7 @@ async def test_an_endpoint_name_that_does_not_resolve(monkeypatch: pytest.Monkey
     link, _ = memory_links(asyncio.get_running_loop())
     config = config_of(key, (LEFT,), peer, (RIGHT,), ("far.example.test", 51820))
     async with Network(config, datagram_link=link, dial_timeout=0.05) as net:
+        assert net.start_connection(Silent(), RIGHT, 80, never) is None, "it would have to wait for the name"
         with pytest.raises(EndpointUnresolved, match=r"far\.example\.test does not resolve: Name or service not known"):
             await net.create_connection(Silent, RIGHT, 80)
 

@@ -134,6 +134,19 @@ def test_nobody_answers() -> None:
     assert a.host.statistics().connections == {}
 
 
+def test_an_open_with_a_time_limit() -> None:
+    world, a, b = pair(settings=TcpSettings(keepalive_idle=None))
+    b.host.listen(80)
+    answered = a.host.connect(B4, 80, world.now, timeout=2.5)
+    unanswered = a.host.connect(pack_address("192.0.2.99"), 80, world.now, timeout=2.5)
+    begin = world.now
+    assert world.run(10, until=lambda: unanswered.state is CLOSED)
+    assert isinstance(unanswered.error, TimeoutError)
+    assert world.now - begin == pytest.approx(2.5, abs=0.02)
+    world.run(60)
+    assert answered.state is ESTABLISHED
+
+
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from itertools import chain, zip_longest
 from typing import Any, Final, TypeVar
 
@@ -21,46 +22,47 @@ from usernet.tcp.connection import CLOSED, CONNECTED, Connection
 HAPPY_EYEBALLS_DELAY: Final = 0.3  # RFC 8305 8: recommended 250 ms, at least 100 ms
 
 T = TypeVar("T")
+Done = Callable[["Opening", Exception | None], None]
 
 
-class Dial:
-    """The owner of a connection until it is established or has failed."""
+class Opening:
+    """A connection that is being opened, and its owner until then.
 
-    __slots__ = ("_connection", "_future")
+    `done` is called once, in the very turn that brings the answer: with None, and a new owner must be found at once, or
+    with what went wrong.
+    """
 
-    def __init__(self, connection: Connection, future: asyncio.Future[None]) -> None:
-        self._connection = connection
-        self._future = future
+    __slots__ = ("_done", "_link", "connection")
+
+    def __init__(self, link: UserspaceLink, connection: Connection, done: Done) -> None:
+        self._link = link
+        self.connection = connection
+        self._done: Done | None = done
+        link.own(connection, self)
+        link.wake()
 
     def on_ready(self, readiness: int) -> None:
-        if self._future.done():
-            return
         if readiness & CONNECTED:
-            self._future.set_result(None)
+            done, self._done = self._done, None
+            if done is not None:
+                done(self, None)
         elif readiness & CLOSED:
-            self._future.set_exception(self._connection.error or ConnectionAbortedError("the connection was closed"))
+            self.end(self.connection.error or ConnectionAbortedError("the connection was closed"))
 
     def is_closing(self) -> bool:
-        return self._future.done()
+        return self._done is None
 
-    def end(self, error: OSError) -> None:
-        if not self._future.done():
-            self._future.set_exception(error)
+    def end(self, error: Exception) -> None:
+        done = self._done
+        if done is not None:
+            self.cancel()
+            done(self, error)
 
-
-async def dial(link: UserspaceLink, address: bytes, port: int, local_port: int = 0) -> Connection:
-    """An established connection, for which the caller must find an owner at once.  Cancelled, it leaves nothing."""
-    connection = link.host.connect(address, port, boottime(), local_port=local_port)
-    future: asyncio.Future[None] = link.loop.create_future()
-    link.own(connection, Dial(connection, future))
-    link.wake()
-    try:
-        await future
-    except BaseException:
-        link.abort(connection)
-        del connection, future  # both know the error, whose traceback knows this frame
-        raise
-    return connection
+    def cancel(self) -> None:
+        """Nobody waits any more: `done` is not called, and nothing stays.  Too late, it does nothing."""
+        if self._done is not None:
+            self._done = None
+            self._link.abort(self.connection)
 
 
 class Dialler:
@@ -75,31 +77,85 @@ class Dialler:
         self._servers = servers
         self._timeout = timeout
 
+    def start(self, host: str, port: int, local_port: int, done: Done) -> Opening | None:
+        """Dial an address without a coroutine; None, and nothing has begun, where there is something to wait for.
+
+        That is a name, or a peer whose endpoint is one that is being resolved.  Raises what `connect` does before it
+        waits for an answer.
+        """
+        address = self._at_once(host)
+        return None if address is None else self._open(host, address, port, local_port, done)
+
     async def connect(self, host: str, port: int, local_port: int, delay: float) -> Connection:
         """An established connection; several addresses start `delay` seconds apart."""
+        address = self._at_once(host)
+        if address is not None:
+            return await self._established(host, address, port, local_port)
         addresses: list[bytes] = []
         try:
             async with asyncio.timeout(self._timeout):
                 addresses = await self.addresses(host)
                 if len(addresses) == 1:
-                    return await self._dial(addresses[0], port, local_port)
-                attempts = [lambda a=a: self._dial(a, port, local_port) for a in interleave(addresses)]
+                    return await self._dial(host, addresses[0], port, local_port)
+                attempts = [lambda a=a: self._dial(host, a, port, local_port) for a in interleave(addresses)]
                 return await race(attempts, delay, self._link.abort)
         except TimeoutError:
             raise self._reach.too_late(host, addresses or self._servers, self._timeout) from None
 
     async def addresses(self, host: str) -> list[bytes]:
         """The addresses of a host that the tunnel carries, at least one.  Raises NoRoute, NameNotFound and the like."""
-        try:
-            literal = literal_host(host)
-        except ValueError as error:
-            raise NameNotFound(str(error)) from None
+        literal = _literal(host)
         names = [literal] if literal is not None else await self._resolver.resolve(host, self._reach.families)
         return self._reach.carried(names, host)
 
-    async def _dial(self, address: bytes, port: int, local_port: int) -> Connection:
+    def _at_once(self, host: str) -> bytes | None:
+        """The address of a literal, unless its peer's endpoint is still to be resolved."""
+        literal = _literal(host)
+        if literal is None:
+            return None
+        address = self._reach.carried([literal], host)[0]
+        return address if self._reach.is_prepared(address) else None
+
+    def _open(self, host: str, address: bytes, port: int, local_port: int, done: Done) -> Opening:
+        def answered(opening: Opening, error: Exception | None) -> None:
+            done(
+                opening, self._reach.too_late(host, [address], self._timeout) if type(error) is TimeoutError else error
+            )
+
+        # The limit is a deadline among those that the connection has anyway: asyncio.timeout() would cost 5 µs
+        connection = self._link.host.connect(address, port, boottime(), local_port=local_port, timeout=self._timeout)
+        return Opening(self._link, connection, answered)
+
+    async def _dial(self, host: str, address: bytes, port: int, local_port: int) -> Connection:
         await self._reach.prepare(address)
-        return await dial(self._link, address, port, local_port)
+        return await self._established(host, address, port, local_port)
+
+    async def _established(self, host: str, address: bytes, port: int, local_port: int) -> Connection:
+        """A connection for which the caller must find an owner at once.  Cancelled, this leaves nothing."""
+        future: asyncio.Future[Connection] = self._link.loop.create_future()
+        opening = self._open(host, address, port, local_port, partial(_settle_future, future))
+        try:
+            return await future
+        except BaseException:
+            self._link.abort(opening.connection)  # it may have been established meanwhile
+            del opening, future  # both know the error, whose traceback knows this frame
+            raise
+
+
+def _literal(host: str) -> str | None:
+    try:
+        return literal_host(host)
+    except ValueError as error:
+        raise NameNotFound(str(error)) from None
+
+
+def _settle_future(future: asyncio.Future[Connection], opening: Opening, error: Exception | None) -> None:
+    if future.done():  # cancelled: whoever waited is about to abort it
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(opening.connection)
 
 
 def interleave(addresses: Sequence[bytes]) -> list[bytes]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, Dialler
+from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, Dialler, Opening
 from usernet.aio.datagram_forwarder import DatagramForwarder
 from usernet.aio.datagrams import Datagrams, DatagramTransport
 from usernet.aio.device import Device
@@ -33,6 +33,7 @@ from usernet.burst.packets import Address
 from usernet.links import DatagramLink
 from usernet.stack.host import Host
 from usernet.stack.statistics import HostStatistics
+from usernet.tcp.connection import Connection
 from usernet.tcp.settings import TcpSettings
 from usernet.wire.ip import format_address, pack_address
 from usernet.wireguard.events import TunnelEvent
@@ -215,6 +216,11 @@ class Network:
     ) -> tuple[StreamTransport, ProtocolT]:
         """As loop.create_connection.  Raises what usernet.errors lists, ConnectionRefusedError or TimeoutError."""
         connection = await self._dialler.connect(host, port, local_port, happy_eyeballs_delay)
+        return self._transport_for(connection, protocol_factory)
+
+    def _transport_for(
+        self, connection: Connection, protocol_factory: Callable[[], ProtocolT]
+    ) -> tuple[StreamTransport, ProtocolT]:
         try:
             protocol = protocol_factory()
             transport = StreamTransport(self._link, connection, protocol)
@@ -223,6 +229,24 @@ class Network:
             raise
         transport.start()
         return transport, protocol
+
+    def start_connection(
+        self, protocol: asyncio.BaseProtocol, host: str, port: int, failed: Callable[[Exception], None]
+    ) -> Opening | None:
+        """create_connection by calls, for who opens thousands: the protocol's connection_made, or `failed`, follows.
+
+        Neither is called before this returns, nor after `cancel()` of what it returns.  None where there is more to do
+        than to ask an address: then nothing has begun, and create_connection is the way.  Raises what needs no answer,
+        NoRoute for one.
+        """
+
+        def done(opening: Opening, error: Exception | None) -> None:
+            if error is not None:
+                failed(error)
+            else:
+                self._transport_for(opening.connection, lambda: protocol)
+
+        return self._dialler.start(host, port, 0, done)
 
     async def create_server(
         self, protocol_factory: ProtocolFactory, host: str | None, port: int, *, backlog: int = 128

@@ -69,14 +69,21 @@ class Reach:
         """The public key of the peer for an address; our own addresses are looped back inside and need none."""
         return None if address in self.own else self._tunnel.route(address)
 
-    async def prepare(self, address: bytes) -> None:
-        """Wait while the name of the peer's endpoint is being resolved, and ask for a session where there is none."""
+    def is_prepared(self, address: bytes) -> bool:
+        """False while the name of the peer's endpoint is being resolved; else ask for a session where there is none."""
         public_key = self._peer(address)
-        if public_key is None:
-            return
-        if not self._endpoints.is_known(public_key):
-            await self._endpoints.known(public_key)
-        self._request(public_key)
+        if public_key is not None:
+            if not self._endpoints.is_known(public_key):
+                return False
+            self._request(public_key)
+        return True
+
+    async def prepare(self, address: bytes) -> None:
+        """Wait until it is so."""
+        while not self.is_prepared(address):
+            public_key = self._peer(address)
+            if public_key is not None:
+                await self._endpoints.known(public_key)
 
     def _request(self, public_key: bytes) -> bool:
         """Whether there is a session; if not, ask for one."""

@@ -81,7 +81,7 @@ class Connections:
 
     # Opening
 
-    def connect(self, remote: bytes, remote_port: int, now: float, local_port: int) -> Connection:
+    def connect(self, remote: bytes, remote_port: int, now: float, local_port: int, timeout: float) -> Connection:
         """Raises NetworkUnreachable; OSError with EADDRINUSE or EADDRNOTAVAIL when ports have run out."""
         if is_multicast(remote):
             raise NetworkUnreachable(f"{format_address(remote)} is not the address of one host")
@@ -109,6 +109,7 @@ class Connections:
             isn=self._secrets.initial_sequence(key, now),
             timestamp_offset=self._secrets.timestamp_offset(key),
             now=now,
+            timeout=timeout,
             drops=self._drops,
             paths=self._paths,
         )

@@ -37,6 +37,7 @@ from usernet.stack.udpflows import UdpFlows
 from usernet.tcp.connection import Connection
 from usernet.tcp.pathmtu import PathMtus
 from usernet.tcp.settings import TcpSettings
+from usernet.tcp.tcb import NEVER
 from usernet.wire.icmp import Echo, IcmpError, Kind, parse_icmp
 from usernet.wire.ip import ICMP, ICMPV6, TCP, UDP, IpPacket, names_one_host
 from usernet.wire.ipv6 import NO_NEXT_HEADER, UNRECOGNIZED_NEXT_HEADER, HeaderProblem
@@ -305,9 +306,14 @@ class Host:
 
     # What the application wants
 
-    def connect(self, remote: bytes, remote_port: int, now: float, *, local_port: int = 0) -> Connection:
-        """Begin a connection.  Raises NetworkUnreachable, or OSError when no port is free."""
-        return self._connections.connect(remote, remote_port, now, local_port)
+    def connect(
+        self, remote: bytes, remote_port: int, now: float, *, local_port: int = 0, timeout: float = NEVER
+    ) -> Connection:
+        """Begin a connection, which ends with a TimeoutError where `timeout` seconds bring no answer.
+
+        Raises NetworkUnreachable, or OSError when no port is free.
+        """
+        return self._connections.connect(remote, remote_port, now, local_port, timeout)
 
     def listen(self, port: int, *, address: bytes | None = None, backlog: int = 128) -> Listener:
         """Accept connections: `Accepted` events.  Port 0 chooses one.  Raises OSError."""

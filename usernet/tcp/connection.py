@@ -17,7 +17,7 @@ from usernet.tcp.repair import lose_outstanding
 from usernet.tcp.seq import MASK, is_older, unwrap
 from usernet.tcp.settings import Flow, TcpSettings
 from usernet.tcp.state import MAY_RECEIVE, OPENING, Event, State
-from usernet.tcp.tcb import CONNECTED, EOF, READABLE, WRITABLE, ControlBlock
+from usernet.tcp.tcb import CONNECTED, EOF, NEVER, READABLE, WRITABLE, ControlBlock
 from usernet.tcp.tcb import OVER as CLOSED
 from usernet.wire.tcp import SYN, TcpSegment
 
@@ -69,11 +69,17 @@ class Connection(ControlBlock):
         isn: int,
         timestamp_offset: int,
         now: float,
+        timeout: float = NEVER,
         drops: Drops | None = None,
         paths: PathMtus | None = None,
     ) -> Connection:
-        """Active open; `isn` is from RFC 6528, `timestamp_offset` from RFC 7323 5.4; `drops` and `paths` are shared."""
+        """Active open; `isn` is from RFC 6528, `timestamp_offset` from RFC 7323 5.4; `drops` and `paths` are shared.
+
+        `timeout`: seconds until it dies of a TimeoutError if nobody answers (OPEN's in RFC 9293 3.9.1.1), also before
+        the SYN has been sent for the last time.
+        """
         connection = cls(State.CLOSED, flow, settings, mtu, isn, timestamp_offset, now, drops, paths)
+        connection.idle_at = now + timeout
         connection.set_state(Event.OPEN, now)
         connection.syn_due = True
         return connection

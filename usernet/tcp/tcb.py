@@ -100,7 +100,7 @@ class ControlBlock:
         self.is_probe_timer = False  # it is the PTO (RFC 8985 7.2)
         self.reorder_at = NEVER  # RACK's reordering timer
         self.ack_at = NEVER  # delayed ACK
-        self.idle_at = NEVER  # 2 MSL, orphaned FIN-WAIT-2, keepalive: one at a time
+        self.idle_at = NEVER  # the end of an open, 2 MSL, orphaned FIN-WAIT-2, keepalive: one at a time
         self.challenge_at = -1.0  # no challenge ACK before this
         self.heard_at = now  # the last acceptable segment
         self.progress_at = now  # SND.UNA moved, or something became outstanding
@@ -209,8 +209,8 @@ class ControlBlock:
         self.set_path_mtu(mtu)
 
     def arm_keepalive(self, now: float) -> None:
-        if self.settings.keepalive_idle is not None:
-            self.idle_at = now + self.settings.keepalive_idle
+        idle = self.settings.keepalive_idle
+        self.idle_at = now + idle if idle is not None else NEVER
 
     def timestamp(self, now: float) -> int:
         """TSval: milliseconds with an offset of the connection's own (RFC 7323 5.4)."""

@@ -2,8 +2,9 @@
 
 Four timers: `retransmit_at` is the retransmission timer, with the tail loss probe before it (RFC 8985 7), while
 something is outstanding, and the persist timer while a closed window holds the stream back; `reorder_at` is when what
-was overtaken is late enough to be lost (RFC 8985 6.2); `ack_at` is the delayed ACK; `idle_at` is 2 MSL, the wait of an
-orphan in FIN-WAIT-2, or keepalive.  Firing early does no harm, and firing late only delays.
+was overtaken is late enough to be lost (RFC 8985 6.2); `ack_at` is the delayed ACK; `idle_at` is when an open has
+waited long enough, 2 MSL, the wait of an orphan in FIN-WAIT-2, or keepalive.  Firing early does no harm, and firing
+late only delays.
 """
 
 from __future__ import annotations
@@ -124,6 +125,9 @@ def _resend(tcb: ControlBlock, now: float) -> None:
 def _idle_timeout(tcb: ControlBlock, now: float) -> None:
     if tcb.state is TIME_WAIT or (tcb.state is FIN_WAIT_2 and tcb.orphaned):
         tcb.set_state(Event.TIMEOUT, now)
+        return
+    if tcb.state in OPENING:
+        tcb.die(TimeoutError("the other end does not answer"), now)
         return
     tcb.idle_at = NEVER
     settings = tcb.settings

@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "proxy.cli.demo",
     "check": "proxy.cli.check",
     "ping": "proxy.cli.ping",
+    "nc": "proxy.cli.nc",
     "genkey": "proxy.cli.keys:genkey",
     "pubkey": "proxy.cli.keys:pubkey",
     "genpsk": "proxy.cli.keys:genpsk",

@@ -131,19 +131,19 @@ class Handler(asyncio.Protocol, abc.ABC):
             tunnel = await self.context.dialer.dial(self.client, host, port)
         except Exception as error:  # noqa: BLE001  (whatever it was, the client gets an answer)
             self._task = None
-            self._failed(error, host, port)
+            self.failed(error, host, port)
             return
         self._task = None
         try:
             self.accepted(tunnel)
         except ConnectionResetError as error:
-            self._failed(error, host, port)
+            self.failed(error, host, port)
         except Exception:  # noqa: BLE001  (logged; both sides end)
             log.exception("a dialled connection could not be used")
             tunnel.abort()
             self.transport.abort()
 
-    def _failed(self, error: BaseException, host: str, port: int) -> None:
+    def failed(self, error: BaseException, host: str, port: int) -> None:
         reply = reply_for(error)
         self.context.counters.refuse(reply.token)
         self.client.end(reply.token)

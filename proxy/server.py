@@ -47,6 +47,7 @@ class ProxyStatistics:
     """A snapshot.  `refused` counts by reason: RFC 9209 error types of failed dials, and slugs of bad clients."""
 
     connections: int
+    associations: int  # those of them that relay UDP
     handshakes: int
     accepted: int
     socks5: int
@@ -239,8 +240,10 @@ class Proxy:
 
     def statistics(self) -> ProxyStatistics:
         context, counters = self._context, self._context.counters
+        associations = sum(context.associations.values())
         return ProxyStatistics(
-            connections=context.open,
+            connections=context.open - associations,
+            associations=associations,
             handshakes=len(context.handshakes),
             accepted=counters.accepted,
             socks5=counters.socks5,

@@ -38,6 +38,9 @@ class Limits:
     keepalive_timeout: float = 75.0  # an HTTP client between two requests
     idle_timeout: float = 7440.0  # nothing either way: RFC 5382 REQ-5 asks for 2 h 4 min at least
     linger_timeout: float = 2.0  # for a refusal to arrive
+    associations: int = 4096  # of SOCKS5 clients for UDP, in all; each counts as a connection, too
+    associations_per_client: int = 1024  # per client address: programs that capture a whole host open one per socket
+    mapping_timeout: float = 300.0  # a UDP destination that the client does not send to: RFC 4787 REQ-5
     held_bytes: int = 65536  # from a client whose dial is under way, after which it is not read
 
 
@@ -65,8 +68,8 @@ class Session(Protocol):
 
 class Context:
     __slots__ = (
-        "_scratch", "clients", "closing", "counters", "deadlines", "dialer", "handshakes", "limits", "loop",
-        "on_room", "open", "sessions", "write",
+        "_scratch", "associations", "clients", "closing", "counters", "deadlines", "dialer", "handshakes", "limits",
+        "loop", "on_room", "open", "sessions", "write",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -78,6 +81,7 @@ class Context:
         self.sessions: set[Session] = set()
         self.handshakes: dict[Expiring, None] = {}  # in order of arrival
         self.clients: dict[str, int] = {}  # connections by client address, where they are limited
+        self.associations: dict[str, int] = {}  # by client address
         self.open = 0
         self.closing = False  # whoever still arrives is sent away
         self.on_room: Callable[[], None] | None = None  # somebody left: accepting may go on

@@ -8,7 +8,8 @@ from proxy.client import Client
 from proxy.connect import Handler
 from proxy.replies import SUCCEEDED, Reply
 from proxy.session import Context
-from proxy.socks.protocol import Dialogue, Login, Refuse, Request, Send, encode_reply
+from proxy.socks.associate import Association
+from proxy.socks.protocol import UDP_ASSOCIATE, Dialogue, Login, Refuse, Request, Send, encode_reply
 
 
 class SocksHandler(Handler):
@@ -60,10 +61,27 @@ class SocksHandler(Handler):
     def _requested(self, request: Request, trailing: bytes) -> None:
         self._dialogue = None
         self.finish_handshake()
+        if request.command == UDP_ASSOCIATE:
+            self._associate(request)
+            return
         if trailing:
             self.hold(trailing)
         self.client.ask("SOCKS5 CONNECT", request.host, request.port)
         self.dial(request.host, request.port)
+
+    def _associate(self, request: Request) -> None:
+        """DST.ADDR is not looked at: a client behind NAT does not know its address, and the connection tells it."""
+        self.client.ask("SOCKS5 UDP ASSOCIATE", request.host, request.port)
+        if self.ended or self.transport.is_closing():
+            self.transport.close()  # RFC 1928 section 7: the association would have ended with it
+            return
+        try:
+            association = Association(self.context, self.client, self.transport, request.port)
+        except OSError as error:
+            self.failed(error, request.host, request.port)
+            return
+        self.context.sessions.discard(self)
+        self.transport.write(encode_reply(SUCCEEDED, *association.address))
 
     def accepted(self, tunnel: asyncio.Transport) -> None:
         name = tunnel.get_extra_info("sockname") or ("0.0.0.0", 0)

@@ -37,15 +37,30 @@ class LoopNet:
         self.names: dict[str, list[str]] = {"origin.test": ["127.0.0.1"], "v6.test": ["::1"]}
         self.fail: BaseException | None = None
         self.gate: asyncio.Event | None = None
+        self.names_gate: asyncio.Event | None = None
         self.dialled: list[tuple[str, int]] = []
         self.cancelled = 0
         self.transports: list[asyncio.Transport] = []
+        self.endpoints: list[asyncio.DatagramTransport] = []
+        self.resolved: list[str] = []
 
     async def resolve(self, name: str) -> Sequence[str]:
+        self.resolved.append(name)
+        if self.names_gate is not None:
+            await self.names_gate.wait()
         try:
             return self.names[name]
         except KeyError:
             raise NameNotFound("there is no such name") from None
+
+    async def create_datagram_endpoint(
+        self, protocol_factory: Callable[[], asyncio.DatagramProtocol], local_addr: tuple[str, int]
+    ) -> tuple[Any, Any]:
+        if self.fail is not None:
+            raise self.fail
+        made = await asyncio.get_running_loop().create_datagram_endpoint(protocol_factory, local_addr=local_addr)
+        self.endpoints.append(made[0])
+        return made
 
     async def create_connection(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
@@ -170,12 +185,14 @@ class Bench:
         self.port = port
         self._clients: list[Client] = []
 
-    async def client(self, *, port: int | None = None, receive_buffer: int | None = None) -> Client:
-        sock = socket.socket()
+    async def client(
+        self, *, host: str = "127.0.0.1", port: int | None = None, receive_buffer: int | None = None
+    ) -> Client:
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         sock.setblocking(False)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port or self.port))
+        await asyncio.get_running_loop().sock_connect(sock, (host, port or self.port))
         client = Client(*await asyncio.open_connection(sock=sock, limit=1 << 16))
         self._clients.append(client)
         return client

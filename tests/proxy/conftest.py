@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import uvloop
 
+_ON_BOTH = ("test_relay.py", "test_over_tunnel.py", "test_server.py", "test_tls.py", "test_associate_over_tunnel.py")
+
 
 @pytest.fixture(autouse=True)
 async def strict_loop() -> AsyncIterator[None]:
@@ -36,6 +38,6 @@ def unused_port() -> Iterator[int]:
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What depends on a loop's transports runs on both."""
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name in ("test_relay.py", "test_over_tunnel.py", "test_server.py", "test_tls.py"):
+    if item.path.name in _ON_BOTH:
         factories["uvloop"] = uvloop.new_event_loop
     return factories

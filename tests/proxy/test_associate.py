@@ -361,7 +361,7 @@ async def test_routes_are_by_destination() -> None:
         [line] = map(json.loads, lines)
         assert line["method"] == "SOCKS5 UDP ASSOCIATE"
         assert line["outcome"] == "ok"
-        assert (line["up"], line["down"]) == (11, 9)
+        assert (line["bytes_up"], line["bytes_down"]) == (11, 9)
 
 
 # -- limits and time --

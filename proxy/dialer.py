@@ -24,11 +24,12 @@ GRACE = 0.5  # the network's own limit comes first: it knows the cause
 
 
 class Place(NamedTuple):
-    """Where to dial: an address literal, or a name where the route takes names."""
+    """Where to dial: an address literal, or a name where the route takes names.  `rule`: the one that says so."""
 
     route: Route
     host: str
     port: int
+    rule: AccessRule | None
 
 
 class Dialled(asyncio.Protocol):
@@ -76,7 +77,7 @@ class Dialer:
             self.policy.check_name(host)
         route = self._tunnel if isinstance(decided, Undecided) else self._route(decided)
         if route.takes_names:
-            return [Place(route, host, port)]
+            return [Place(route, host, port, decided if isinstance(decided, AccessRule) else None)]
         places: list[Place] = []
         refusal: Forbidden | None = None
         for address in await route.net.resolve(host):
@@ -97,7 +98,7 @@ class Dialer:
         if rule is None:
             return self._tunnel
         if rule.route == REFUSE:
-            raise Forbidden("a rule refuses the destination")
+            raise Forbidden(f"the rule of line {rule.line} refuses the destination: {rule.text}")
         return self._routes[rule.route]
 
     def _place(self, name: str | None, rule: AccessRule | None, address: str, port: int) -> Place:
@@ -106,7 +107,7 @@ class Dialer:
         address, packed = unmapped(address)
         exempt = rule is not None and is_special(packed) and (exempts(rule, packed) or is_local_name(name or ""))
         self.policy.check(address, packed, port, exempt=exempt)
-        return Place(route, address, port)
+        return Place(route, address, port, rule)
 
     async def _attempt(self, place: Place) -> asyncio.Transport:
         _, protocol = await place.route.net.create_connection(Dialled, place.host, place.port)

@@ -18,6 +18,8 @@ COMMANDS = {
     "check": "proxy.cli.check",
     "ping": "proxy.cli.ping",
     "nc": "proxy.cli.nc",
+    "route": "proxy.cli.route",
+    "passwd": "proxy.cli.passwd",
     "genkey": "proxy.cli.keys:genkey",
     "pubkey": "proxy.cli.keys:pubkey",
     "genpsk": "proxy.cli.keys:genpsk",

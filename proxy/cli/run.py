@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import click
 
@@ -44,6 +45,14 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 )
 @click.option("--http-proxy-tls-cert", metavar="FILE", help="Be an HTTPS proxy, too, with this certificate (PEM).")
 @click.option("--http-proxy-tls-key", metavar="FILE", help="Its private key (PEM, not encrypted).")
+@click.option(
+    "--access-log",
+    type=click.Choice(["off", "text", "json"]),
+    default="off",
+    show_default=True,
+    help="One line for each request when it is over, on standard output.",
+)
+@click.option("--access-log-file", type=click.Path(dir_okay=False), metavar="FILE", help="Append it to FILE instead.")
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -62,6 +71,8 @@ def command(
     dial_timeout: float,
     http_proxy_tls_cert: str | None,
     http_proxy_tls_key: str | None,
+    access_log: str,
+    access_log_file: str | None,
     allow_anyone: bool,
     loop: str,
     verbose: int,
@@ -73,6 +84,8 @@ def command(
     """
     if (http_proxy_tls_cert is None) != (http_proxy_tls_key is None):
         raise click.UsageError("--http-proxy-tls-cert and --http-proxy-tls-key come together.")
+    if access_log_file is not None and access_log == "off":
+        raise click.UsageError("--access-log-file needs --access-log text or json.")
     config = load(file)
     from proxy.daemon import app, listeners, process
 
@@ -87,4 +100,10 @@ def command(
         listeners.need_http(plan, "--http-proxy-tls-cert")
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
     options = app.Options(plan, port, dial_timeout, allow_anyone, certificate=certificate)
+    if access_log != "off":
+        from proxy.accesslog import AccessLog
+
+        options = replace(
+            options, access_log=AccessLog(process.lines_to(access_log_file), as_json=access_log == "json")
+        )
     process.run(app.run(config, options), loop)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from usernet.errors import UsernetError
@@ -31,6 +33,17 @@ def set_up_log(verbose: int) -> None:
     log.setLevel(logging.DEBUG if verbose else logging.INFO)
     # One line a refused client would let any client fill the log.
     logging.getLogger("usernet.proxy").setLevel(logging.NOTSET if verbose else logging.WARNING)
+
+
+def lines_to(file: str | None) -> Callable[[str], None]:
+    """Writes lines to standard output, or appends them to a file, which others may move away and this opens anew."""
+    handler = logging.StreamHandler(sys.stdout) if file is None else WatchedFileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    lines = logging.getLogger("usernet.access")
+    lines.propagate = False
+    lines.handlers[:] = [handler]
+    lines.setLevel(logging.INFO)
+    return functools.partial(lines.info, "%s")
 
 
 def raise_descriptor_limit() -> None:

@@ -28,7 +28,7 @@ from proxy.http.head import (
     persists,
     response_framing,
 )
-from proxy.http.origin import Origin
+from proxy.http.origin import Key, Origin
 from proxy.http.target import Target, end_to_end, expects_continue, fields_to_origin, wants_upgrade
 from proxy.http.writing import CLOSE_FIELD, framed, in_chunks, without_length, write_body, write_end, write_head
 from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
@@ -112,7 +112,8 @@ class Forward:
         self._interim = 0
         self._request_done = self._response_done = False
         origin = self._origin
-        if origin is not None and origin.key == (target.host, target.port) and not origin.transport.is_closing():
+        if origin is not None and origin.key == self._key() and not origin.transport.is_closing():
+            self._handler.client.route = origin.route
             self._retry = head.method in RETRIED and not head.framing
             self._send_request(origin)
         else:
@@ -153,6 +154,9 @@ class Forward:
 
     # -- the dial --
 
+    def _key(self) -> Key:
+        return self._target.host, self._target.port, self._handler.client.user
+
     def _dial(self) -> None:
         self._drop_origin(cleanly=True)
         self._retry = False
@@ -162,7 +166,7 @@ class Forward:
         """Raises ConnectionResetError where the connection has gone already."""
         if tunnel.is_closing():
             raise ConnectionResetError
-        self._origin = Origin(self, tunnel, (self._target.host, self._target.port))
+        self._origin = Origin(self, tunnel, self._key(), self._handler.client.route)
         tunnel.set_protocol(self._origin)
         if not self._handler.full:
             tunnel.resume_reading()

@@ -15,15 +15,19 @@ class Owner(Protocol):
     def origin_drained(self) -> None: ...
 
 
+Key = tuple[str, int, str | None]  # host, port, and the user whose rules led there
+
+
 class Origin(asyncio.Protocol):
     """The connection to an origin.  `owner` is None once nobody is interested in what it still says."""
 
-    __slots__ = ("buffer", "ended", "full", "key", "owner", "scanner", "transport")
+    __slots__ = ("buffer", "ended", "full", "key", "owner", "route", "scanner", "transport")
 
-    def __init__(self, owner: Owner, transport: asyncio.Transport, key: tuple[str, int]) -> None:
+    def __init__(self, owner: Owner, transport: asyncio.Transport, key: Key, route: str) -> None:
         self.owner: Owner | None = owner
         self.transport = transport
         self.key = key
+        self.route = route  # by which it was reached
         self.buffer = bytearray()
         self.scanner = HeadScanner()
         self.ended = False

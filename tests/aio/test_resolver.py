@@ -21,7 +21,7 @@ from usernet.aio import resolver as resolver_module
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
 from usernet.aio.resolver import Resolver
-from usernet.config.model import ResolveStrategy
+from usernet.config.model import Access, DomainServer, ResolveStrategy
 from usernet.errors import NameNotFound, NameServerFailed, NoHandshake
 
 ZONE: dict[str, dict[str, list[str]]] = {
@@ -47,13 +47,15 @@ async def tunnel(
     impairment: Impairment | None = None,
     dial_timeout: float = 10.0,
     resolve_strategy: ResolveStrategy = "auto",
+    domain_servers: tuple[DomainServer, ...] = (),
+    other: NameServer | None = None,
 ) -> AsyncIterator[Network]:
     """The left network, whose DNS is at the right."""
     links = memory_links(asyncio.get_running_loop(), there=impairment)
     (left_key, left_public), (right_key, right_public) = key_pair(), key_pair()
     theirs = (RIGHT, OTHER, "10.7.0.53", RIGHT6)
     left_config = config_of(left_key, families, right_public, theirs, RIGHT_OUTER, dns=dns_servers, dns_search=search)
-    left_config = replace(left_config, resolve_strategy=resolve_strategy)
+    left_config = replace(left_config, resolve_strategy=resolve_strategy, access=Access(name_servers=domain_servers))
     right_config = config_of(right_key, (RIGHT, OTHER, RIGHT6), left_public, (LEFT, LEFT6), LEFT_OUTER)
     async with (
         Network(left_config, datagram_link=links[0], dial_timeout=dial_timeout) as left,
@@ -61,6 +63,8 @@ async def tunnel(
     ):
         if server is not None:
             await server.serve(right, RIGHT)
+        if other is not None:
+            await other.serve(right, OTHER)
         yield left
 
 
@@ -407,3 +411,33 @@ async def test_reverse_without_an_answer() -> None:
     async with tunnel(None, dns_servers=()) as net:
         with pytest.raises(NameServerFailed, match="no DNS ="):
             await net.reverse("192.0.2.10")
+
+
+async def test_domains_with_servers_of_their_own() -> None:
+    """The longest domain decides, and nobody else is ever asked for a name in it."""
+    everybody, corp = (
+        NameServer(ZONE),
+        NameServer({"git.corp.test": {"A": ["10.7.0.9"]}, "corp.test": {"A": ["10.7.0.8"]}}),
+    )
+    servers = (DomainServer(OTHER, ("corp.test",)), DomainServer("10.7.0.53", ("dead.corp.test",)))
+    async with tunnel(everybody, domain_servers=servers, other=corp) as net:
+        hurry(net)
+        assert await net.resolve("GIT.corp.test", family=4) == ["10.7.0.9"]
+        assert await net.resolve("corp.test.", family=4) == ["10.7.0.8"]
+        assert await net.resolve("four.example.test", family=4)
+        with pytest.raises(NameNotFound):
+            await net.resolve("none.corp.test", family=4)
+        with pytest.raises(NameServerFailed):
+            await net.resolve("x.dead.corp.test", family=4)
+        with pytest.raises(NameNotFound):
+            await net.resolve("notcorp.test", family=4)
+    assert {name for name, _ in everybody.questions} == {"four.example.test.", "notcorp.test."}
+    assert {name for name, _ in corp.questions} == {"git.corp.test.", "corp.test.", "none.corp.test."}
+
+
+async def test_only_domains_have_servers() -> None:
+    corp = NameServer({"git.corp.test": {"A": ["10.7.0.9"]}})
+    async with tunnel(None, dns_servers=(), domain_servers=(DomainServer(OTHER, ("corp.test",)),), other=corp) as net:
+        assert await net.resolve("git.corp.test", family=4) == ["10.7.0.9"]
+        with pytest.raises(NameServerFailed, match="no name server is named for it"):
+            await net.resolve("www.example.test")

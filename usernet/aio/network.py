@@ -129,7 +129,11 @@ class Network:
         self._device = Device(loop, self._tunnel, self._datagram_link, self._link, self._on_event)
         self._endpoints = Endpoints(self._tasks, self._on_endpoint)
         self._reach = Reach(self._config, self._tunnel, self._endpoints, self._link.wake)
-        self._resolver = Resolver(self, self._tasks, interface.dns, interface.dns_search)
+        domains: dict[str, list[str]] = {}
+        for one in self._config.access.name_servers:
+            for domain in one.domains:
+                domains.setdefault(domain, []).append(one.server)
+        self._resolver = Resolver(self, self._tasks, interface.dns, interface.dns_search, domains)
         self._dialler = Dialler(self._link, self._reach, self._resolver, self._servers, self.dial_timeout)
         self._add_peers()
         self._device.start()

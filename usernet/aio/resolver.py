@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Final
 
 from usernet.aio.addresses import literal_host
@@ -30,7 +31,10 @@ Outcome = Answer | DialError
 
 
 class Resolver:
-    """Asks `servers` (IP literals) in order.  Safe to use from any number of tasks at once."""
+    """Asks `servers` (IP literals) in order; for names in `domains` those that are there, of the longest domain.
+
+    Safe to use from any number of tasks at once.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Resolver:
         tasks: Tasks,
         servers: Sequence[str],
         search: Sequence[str] = (),
+        domains: Mapping[str, Sequence[str]] = MappingProxyType({}),
         *,
         server_seconds: float = SERVER_SECONDS,
     ) -> None:
@@ -45,6 +50,7 @@ class Resolver:
         self._tasks = tasks
         self._servers = tuple(servers)
         self._search = tuple(search)
+        self._domains = domains
         self._server_seconds = server_seconds
         self._cache: OrderedDict[tuple[str, str], tuple[float, Answer]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
@@ -60,7 +66,7 @@ class Resolver:
         bare = name.rstrip(".").lower()
         if bare == "localhost" or bare.endswith(".localhost"):  # RFC 6761 6.3: never asked for
             return [{4: "127.0.0.1", 6: "::1"}[family] for family in families]
-        if not self._servers:
+        if not self._servers and not self._domains:
             raise NameServerFailed(f"cannot resolve {name}: the configuration has no DNS =")
         if not families:
             raise NameNotFound(f"{name}: the tunnel carries no address family")
@@ -81,7 +87,7 @@ class Resolver:
 
     async def reverse(self, address: str) -> list[str]:
         """The names of an IP literal, without the final dot.  Raises as `resolve` does."""
-        if not self._servers:
+        if not self._servers and not self._domains:
             raise NameServerFailed(f"cannot look up {address}: the configuration has no DNS =")
         key = (f"{ip_address(address).reverse_pointer}.", "PTR")  # RFC 1035 3.5, RFC 3596 2.5
         outcome: Outcome | None = self._cached(key)
@@ -157,14 +163,26 @@ class Resolver:
             name = outcome.alias
         return NameServerFailed(f"{key[0]} is an alias of an alias, more than {MAX_ALIASES} times")
 
+    def servers_for(self, name: str) -> Sequence[str]:
+        """Who is asked for an absolute name."""
+        domain = name.rstrip(".").lower()
+        while domain and self._domains:
+            if domain in self._domains:
+                return self._domains[domain]
+            domain = domain.partition(".")[2]
+        return self._servers
+
     async def _ask_servers(self, name: str, record: str) -> Outcome:
+        servers = self.servers_for(name)
+        if not servers:
+            return NameServerFailed(f"cannot resolve {name.rstrip('.')}: no name server is named for it")
         try:
-            await self._net.reach(self._servers)  # so that a tunnel that is down is not the name servers' fault
+            await self._net.reach(servers)  # so that a tunnel that is down is not the name servers' fault
         except DialError as error:
             return error
         troubles: dict[str, str] = {}
         for _ in range(ROUNDS):
-            for server in self._servers:
+            for server in servers:
                 try:
                     async with asyncio.timeout(self._server_seconds):
                         return await ask(self._net, server, name, record)

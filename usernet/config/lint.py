@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from usernet.config.hashes import is_hash
 from usernet.config.model import Config, Network
 from usernet.config.values import format_network, mask
 from usernet.errors import Problem
@@ -22,7 +23,7 @@ def host_bits(net: Network) -> tuple[str, str]:
 
 def warnings(config: Config, filename: str, wireguard_file: str, world_readable: bool) -> Iterator[Problem]:
     """Every lint, each of which yields (line, message, remedy).  `wireguard_file`, often the same, has the keys."""
-    for check in (_interface, _name_servers, _peers, _claimed_twice):
+    for check in (_interface, _name_servers, _peers, _claimed_twice, _access):
         for line, message, remedy in check(config):
             yield Problem(wireguard_file, line, message, remedy)
     for line, message, remedy in _proxies(config):
@@ -58,10 +59,11 @@ def _name_servers(config: Config) -> _Lint:
     own = config.interface
     if not own.dns:
         yield own.line, "there is no DNS: names cannot be resolved through the tunnel", "write DNS = and an address"
-    for server in own.dns:
+    servers = [(own.line, server) for server in own.dns]
+    for line, server in [*servers, *((one.line, one.server) for one in config.access.name_servers)]:
         packed = pack_address(server)
         if config.peers and not any(_covers(net, packed) for peer in config.peers for net in peer.allowed_ips):
-            yield own.line, f"no AllowedIPs cover the DNS server {server}", "add it to a peer's AllowedIPs"
+            yield line, f"no AllowedIPs cover the DNS server {server}", "add it to a peer's AllowedIPs"
 
 
 def _peers(config: Config) -> _Lint:
@@ -87,9 +89,22 @@ def _claimed_twice(config: Config) -> _Lint:
             claimed[net] = peer.line
 
 
+def _access(config: Config) -> _Lint:
+    access = config.access
+    for user in access.users:
+        if not is_hash(user.secret):
+            yield user.line, f"the password of {user.name} is in clear", "store its hash: `usernet passwd` makes it"
+    for number, rule in enumerate(access.rules):
+        if rule.everything and not rule.ports and not rule.users and number + 1 < len(access.rules):
+            last = access.rules[number + 1]
+            yield last.line, f"the rule of line {rule.line} takes everything: this one is never reached", "put it last"
+            break
+
+
 def _proxies(config: Config) -> _Lint:
+    everybody = not config.access.users and not config.access.allow_from
     for proxy in config.proxies:
-        if proxy.username is None and not _is_ours_alone(proxy.host):
+        if everybody and proxy.username is None and not _is_ours_alone(proxy.host):
             yield (
                 proxy.line,
                 "this proxy is open to other machines and asks for no password: it starts with --allow-anyone only",

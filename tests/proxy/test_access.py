@@ -1,0 +1,149 @@
+"""The [Access] section at a real listener: logins by slow hashes, where clients come from, and the access log."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from proxy.accesslog import AccessLog
+from proxy.auth import Users
+from proxy.passwords import make_hash
+from tests.proxy.support import bench, echo, serving, until
+from tests.proxy.test_socks_handler import HELLO, answer, request
+
+HASHED = Users([("alice", make_hash(b"pa:ss")), ("bob", "plain")])
+
+
+def login(name: str, word: str) -> bytes:
+    return b"\x05\x01\x02\x01" + bytes([len(name)]) + name.encode() + bytes([len(word)]) + word.encode()
+
+
+def basic(name: str, word: str) -> bytes:
+    return b"Proxy-Authorization: Basic " + base64.b64encode(f"{name}:{word}".encode()) + b"\r\n"
+
+
+@pytest.mark.parametrize("cuts", [(), tuple(range(1, 30))])
+@pytest.mark.parametrize(("name", "word"), [("alice", "pa:ss"), ("bob", "plain")])
+async def test_socks_login_by_hash(name: str, word: str, cuts: Sequence[int]) -> None:
+    async with serving(echo) as port, bench(credentials=HASHED) as made:
+        client = await made.client()
+        await client.send(login(name, word) + request("127.0.0.1", port) + b"early", cuts=cuts)
+        await client.expect(b"\x05\x02\x01\x00\x05\x00\x00\x01")
+        await client.exactly(6)
+        await client.expect(b"early")
+
+
+@pytest.mark.parametrize(("name", "word"), [("alice", "plain"), ("bob", "pa:ss"), ("carol", "plain"), ("alice", "x")])
+async def test_wrong_login_by_hash(name: str, word: str) -> None:
+    async with bench(credentials=HASHED) as made:
+        heard = await (await made.client()).exchange(login(name, word) + request("127.0.0.1", 9) + b"early")
+        assert heard == b"\x05\x02\x01\x01"
+        heard = await (await made.client()).exchange(
+            b"GET http://origin.test/ HTTP/1.1\r\nHost: origin.test\r\nConnection: close\r\n"
+            + basic(name, word)
+            + b"\r\n"
+        )
+        assert heard.startswith(b"HTTP/1.1 407 ")
+        assert made.net.dialled == []
+        assert made.proxy.statistics().refused["wrong-credentials"] == 2
+
+
+async def test_http_login_by_hash_on_one_connection() -> None:
+    async with serving(echo) as port, bench(credentials=HASHED) as made:
+        client = await made.client()
+        await client.send(
+            b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n" % port + basic("alice", "pa:ss") + b"\r\nearly"
+        )
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+        await client.expect(b"early")
+
+
+async def test_a_client_that_leaves_while_it_is_checked() -> None:
+    async with bench(credentials=Users([("alice", make_hash(b"pa:ss"))])) as made:
+        client = await made.client()
+        await client.send(login("alice", "pa:ss") + request("127.0.0.1", 9))
+        client.writer.transport.abort()
+        await until(lambda: made.proxy.statistics().accepted == 1 and made.proxy.statistics().connections == 0)
+
+
+@pytest.mark.parametrize(("allowed", "served"), [(["127.0.0.0/8"], True), (["192.0.2.0/24", "::1/128"], False)])
+async def test_where_clients_come_from(allowed: list[str], served: bool) -> None:
+    async with serving(echo) as port, bench(allow_from=allowed) as made:
+        client = await made.client()
+        if served:
+            await client.send(HELLO + request("127.0.0.1", port))
+            await client.expect(b"\x05\x00\x05\x00")
+        else:
+            assert await client.exchange(HELLO) == b""
+            assert made.proxy.statistics().refused == {"source-not-allowed": 1}
+
+
+async def origin(reader, writer) -> None:  # type: ignore[no-untyped-def]
+    while (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET"):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+
+async def test_access_log(unused_port: int) -> None:
+    lines: list[str] = []
+    log = AccessLog(lines.append, as_json=True)
+    async with serving(echo) as port, serving(origin) as web, bench(credentials=HASHED, access_log=log) as made:
+        client = await made.client()
+        await client.send(login("bob", "plain") + request(b"origin.test", port) + b"12345")
+        await client.exactly(4 + 10 + 5)
+        client.end()
+        assert await client.rest() == b""
+        await client.close()
+        await until(lambda: len(lines) == 1)
+        await (await made.client()).exchange(login("bob", "plain") + request("127.0.0.1", unused_port))
+        await (await made.client()).exchange(login("bob", "no"))
+        http = await made.client()
+        for _ in range(2):
+            line = b"GET http://127.0.0.1:%d/path?secret=1 HTTP/1.1\r\n" % web
+            await http.send(line + b"Host: x\r\n" + basic("bob", "plain") + b"\r\n")
+            await http.head()
+            await http.expect(b"hello")
+        await http.exchange(b"GET / HTTP/1.1\r\n\r\n")
+        await (await made.client()).close()  # a probe: no line
+        await until(lambda: len(lines) == 6)
+    seen = [json.loads(line) for line in lines]
+    keys = ("user", "method", "destination", "route", "bytes_up", "outcome")
+    assert [tuple(entry[key] for key in keys) for entry in seen] == [
+        ("bob", "SOCKS5 CONNECT", f"origin.test:{port}", "tunnel", 5, "ok"),
+        ("bob", "SOCKS5 CONNECT", f"127.0.0.1:{unused_port}", "tunnel", 0, "connection_refused"),
+        (None, "SOCKS5", None, None, 0, "wrong-credentials"),
+        ("bob", "GET", f"127.0.0.1:{web}", "tunnel", 0, "200"),
+        ("bob", "GET", f"127.0.0.1:{web}", "tunnel", 0, "200"),
+        ("bob", "HTTP", None, None, 0, "400"),
+    ]
+    assert seen[0]["bytes_down"] == 5
+    assert all(entry["client"].startswith("127.0.0.1:") and entry["duration"] >= 0 for entry in seen)
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry["time"]) for entry in seen)
+    assert "secret" not in "".join(lines)
+
+
+async def test_access_log_as_text() -> None:
+    lines: list[str] = []
+    async with bench(access_log=AccessLog(lines.append, as_json=False)) as made:
+        assert await (await made.client()).exchange(HELLO + request("::1", 9)) == answer(5)
+    pattern = r'\S+Z 127\.0\.0\.1:\d+ - "SOCKS5 CONNECT" \[::1\]:9 tunnel up=0 down=0 \d\.\d{3}s connection_refused'
+    assert re.fullmatch(pattern, lines[0])
+
+
+async def test_another_user_on_the_same_connection_goes_their_own_way() -> None:
+    """The connection to an origin is kept, but not for whom a rule sends elsewhere, or nowhere."""
+    users = Users([("alice", "a"), ("bob", "b")])
+    async with (
+        serving(origin) as web,
+        bench(credentials=users, rules=["tunnel 127.0.0.0/8 user alice", "refuse * user bob"]) as made,
+    ):
+        client = await made.client()
+        for name, word, status in (("alice", "a", b"200"), ("alice", "a", b"200"), ("bob", "b", b"403")):
+            await client.send(b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n" % web + basic(name, word) + b"\r\n")
+            assert (await client.head()).startswith(b"HTTP/1.1 " + status)
+            if status == b"200":
+                await client.expect(b"hello")
+        assert len(made.net.dialled) == 1

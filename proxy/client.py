@@ -20,11 +20,13 @@ class Terms:
     """What a listener asks of its clients, and offers them.
 
     `users` None: nobody is asked; `allow_from` empty: from anywhere; with a `certificate` HTTP is also spoken in TLS.
+    `protocols` are filled in by the listener.
     """
 
     users: Users | None = None
     allow_from: tuple[IPv4Network | IPv6Network, ...] = ()
     certificate: Certificate | None = None
+    protocols: frozenset[str] = frozenset()
 
 
 class Client:

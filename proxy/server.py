@@ -12,6 +12,7 @@ dialogue) -> connect.Handler.dial -> relay.join, or http/forward for HTTP reques
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import logging
 import socket
@@ -21,6 +22,7 @@ from ipaddress import ip_address
 
 from proxy.client import Client, Terms
 from proxy.dialer import Dialer
+from proxy.http.own import OwnPages
 from proxy.mux import HTTP, SOCKS5, TLS, Opener, Sniffer
 from proxy.names import parse_address
 from proxy.policy import Policy
@@ -174,6 +176,7 @@ class Proxy:
         dial_timeout: float = 10.0,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
         access_log: Callable[[Client, str], None] | None = None,
+        pages: OwnPages | None = None,
     ) -> None:
         """`net` is the route "tunnel", which what no rule names takes; `routes` are those besides that rules name."""
         loop = asyncio.get_running_loop()
@@ -181,6 +184,7 @@ class Proxy:
         dialer = Dialer({TUNNEL: Route(TUNNEL, net), **(routes or {})}, rules, self._policy, dial_timeout)
         self._context = Context(loop, dialer, limits)
         self._context.write = access_log
+        self._context.pages = pages
         self._context.on_room = self._on_room
         self._drained: asyncio.Future[None] | None = None
         self._listeners: list[Listener] = []
@@ -200,13 +204,14 @@ class Proxy:
         Raises OpenListener where others than this machine could come in with neither a password nor an address of
         `terms.allow_from`, unless `open_to_all`; OSError, naming the address, where it cannot be bound.
         """
+        terms = dataclasses.replace(terms, protocols=frozenset(protocols))
         addresses = await _addresses(host)
         asks = terms.users is not None or terms.allow_from
         if not asks and not all(ip_address(address).is_loopback for address in addresses):
             if not open_to_all:
                 raise OpenListener(f"{host or 'every address'} port {port} is open to others and asks for no password")
             log.warning("%s port %d serves whoever reaches it, without a password", host or "every address", port)
-        openers = _openers(frozenset(protocols), terms)
+        openers = _openers(terms)
         made: list[Listener] = []
         try:
             for address in addresses:
@@ -271,7 +276,8 @@ class Proxy:
         self._sweep_timer = self._context.loop.call_later(self._context.limits.idle_timeout / SWEEPS, self._sweep)
 
 
-def _openers(protocols: frozenset[str], terms: Terms) -> dict[str, Opener]:
+def _openers(terms: Terms) -> dict[str, Opener]:
+    protocols = terms.protocols
     if not protocols or protocols - PROTOCOLS:
         raise ValueError(f"protocols are some of {sorted(PROTOCOLS)}")
     known: dict[str, Opener] = {SOCKS5: open_socks, HTTP: _open_http}

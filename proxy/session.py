@@ -17,6 +17,7 @@ from typing import Protocol
 from proxy.client import Client
 from proxy.deadlines import Deadlines, Expiring
 from proxy.dialer import Dialer
+from proxy.http.own import OwnPages
 from usernet.aio.relay import end_writing
 
 log = logging.getLogger("usernet.proxy")
@@ -69,7 +70,7 @@ class Session(Protocol):
 class Context:
     __slots__ = (
         "_scratch", "associations", "clients", "closing", "counters", "deadlines", "dialer", "handshakes", "limits",
-        "loop", "on_room", "open", "sessions", "write",
+        "loop", "on_room", "open", "pages", "sessions", "write",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -86,6 +87,7 @@ class Context:
         self.closing = False  # whoever still arrives is sent away
         self.on_room: Callable[[], None] | None = None  # somebody left: accepting may go on
         self.write: Callable[[Client, str], None] | None = None  # the access log
+        self.pages: OwnPages | None = None  # what HTTP clients may ask of the proxy itself
         self._scratch: memoryview | None = None
 
     @property

@@ -207,7 +207,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     # -- writing --
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        if self._written:
+        if self._written and not self._closing:
             raise RuntimeError("write after write_eof")
         view = memoryview(data)
         while view and not self.is_closing():

@@ -17,6 +17,15 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
     return value
 
 
+def _host_names(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    from proxy.names import BadHost, parse_host
+
+    try:
+        return tuple(parse_host(name.strip("[]").encode()) for name in value)
+    except BadHost as bad:
+        raise click.BadParameter(f"{bad}; name the host alone, without a port.", context, parameter) from None
+
+
 @click.command(short_help="Run a tunnel and a proxy in front of it.")
 @click.argument("file", type=click.Path())
 @click.option(
@@ -46,6 +55,13 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float) ->
 @click.option("--http-proxy-tls-cert", metavar="FILE", help="Be an HTTPS proxy, too, with this certificate (PEM).")
 @click.option("--http-proxy-tls-key", metavar="FILE", help="Its private key (PEM, not encrypted).")
 @click.option(
+    "--hostname",
+    multiple=True,
+    metavar="NAME",
+    callback=_host_names,
+    help="A name of the proxy itself, under which its own pages (/proxy.pac) may be fetched; may be repeated.",
+)
+@click.option(
     "--access-log",
     type=click.Choice(["off", "text", "json"]),
     default="off",
@@ -71,6 +87,7 @@ def command(
     dial_timeout: float,
     http_proxy_tls_cert: str | None,
     http_proxy_tls_key: str | None,
+    hostname: tuple[str, ...],
     access_log: str,
     access_log_file: str | None,
     allow_anyone: bool,
@@ -99,7 +116,7 @@ def command(
 
         listeners.need_http(plan, "--http-proxy-tls-cert")
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
-    options = app.Options(plan, port, dial_timeout, allow_anyone, certificate=certificate)
+    options = app.Options(plan, port, dial_timeout, allow_anyone, certificate=certificate, hostnames=hostname)
     if access_log != "off":
         from proxy.accesslog import AccessLog
 

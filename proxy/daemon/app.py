@@ -16,11 +16,13 @@ import usernet
 from proxy.accesslog import AccessLog
 from proxy.certificate import Certificate
 from proxy.daemon.forwarding import forward, shown
-from proxy.daemon.hints import shell_lines
+from proxy.daemon.hints import pac_url, shell_lines
 from proxy.daemon.listeners import Listen
 from proxy.daemon.narrator import Line, Narrator, format_endpoint, short_key
+from proxy.daemon.pac import PacPage
 from proxy.daemon.process import freeze_garbage, log, raise_descriptor_limit, stop_event
 from proxy.daemon.serving import Bound, serve
+from proxy.http.own import OwnPages
 from usernet.config import Config, Peer, format_network
 from usernet.errors import UsernetError
 from usernet.wire.ip import format_address
@@ -44,6 +46,7 @@ class Options:
     allow_anyone: bool = False  # listen beyond this machine without credentials
     access_log: AccessLog | None = None
     certificate: Certificate | None = None  # HTTP is spoken inside TLS as well
+    hostnames: Sequence[str] = ()  # of the proxy, besides its addresses
 
 
 async def run(config: Config, options: Options) -> None:
@@ -61,6 +64,8 @@ async def run(config: Config, options: Options) -> None:
             raise StartError(f"UDP port {port} is in use; end what uses it, or choose another with --port") from None
         where = f" on UDP port {port}" if port else ""
         raise StartError(f"the tunnel cannot start{where}: {error.strerror or error}") from error
+    pac = PacPage(config)
+    pages = OwnPages({b"/proxy.pac": pac, b"/wpad.dat": pac}, options.hostnames)
     try:
         async with (
             serve(
@@ -71,6 +76,7 @@ async def run(config: Config, options: Options) -> None:
                 allow_anyone=options.allow_anyone,
                 access_log=options.access_log,
                 certificate=options.certificate,
+                pages=pages,
             ) as bound,
             forward(network, config.server_tunnels),
         ):
@@ -137,6 +143,9 @@ def hello(config: Config, network: usernet.Network, bound: Sequence[Bound]) -> I
         yield "to use it from a shell, paste:"
         for line in shell_lines(bound, _example_url(config)):
             yield f"  {line}"
+    url = pac_url(bound)
+    if url is not None:
+        yield f"to use it from a browser, automatic proxy configuration (PAC): {url}"
 
 
 def _endpoint(peer: Peer) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.serving import Bound
 
 
@@ -28,3 +29,9 @@ def authority(bound: Bound) -> str:
     host, port = bound.client_address
     user = "" if bound.listen.username is None else "USER:PASSWORD@"
     return f"{user}[{host}]:{port}" if ":" in host else f"{user}{host}:{port}"
+
+
+def pac_url(bound: Sequence[Bound]) -> str | None:
+    """Of the first listener that has it.  Not in TLS: its certificate is for a name that may be any."""
+    http = next((one for one in bound if one.listen.http), None)
+    return None if http is None else f"http://{format_endpoint(http.client_address)}/proxy.pac"

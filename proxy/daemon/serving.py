@@ -16,6 +16,7 @@ from proxy.client import Terms
 from proxy.daemon.listeners import Listen, ListenError
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit, log
+from proxy.http.own import OwnPages
 from proxy.mux import HTTP, SOCKS5, TLS
 from proxy.routes import DIRECT, TUNNEL, HostNet, Net, Route
 from proxy.rules import Rules
@@ -65,6 +66,7 @@ async def serve(
     allow_anyone: bool = False,
     access_log: AccessLog | None = None,
     certificate: Certificate | None = None,
+    pages: OwnPages | None = None,
 ) -> AsyncIterator[list[Bound]]:
     """Listen on all of them.  ListenError where one cannot be."""
     proxy = Proxy(
@@ -74,6 +76,7 @@ async def serve(
         dial_timeout=dial_timeout,
         limits=Limits(connections=client_limit(descriptor_limit())),
         access_log=access_log,
+        pages=pages,
     )
     users = Users((user.name, user.secret) for user in access.users) if access.users else None
     terms = Terms(users, tuple(ip_network(format_network(net)) for net in access.allow_from), certificate)

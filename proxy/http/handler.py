@@ -90,7 +90,10 @@ class HttpHandler(Handler):
             self._scanner = None
             self._bodiless = head.method == b"HEAD"
             self.finish_handshake()
-            if self.client.terms.users is None:
+            page = self._own_page(head)
+            if page is not None:
+                self.farewell(page)
+            elif self.client.terms.users is None:
                 self._begin(head)
             else:
                 self._head = head
@@ -98,6 +101,16 @@ class HttpHandler(Handler):
                 self.login(*parse_basic(shown[0] if len(shown) == 1 else None))
         except HeadError as error:
             self.refuse(error)
+
+    def _own_page(self, head: RequestHead) -> bytes | None:
+        """No login is asked for it: browsers that fetch their configuration cannot give one."""
+        if self.context.pages is None or not head.target.startswith(b"/"):
+            return None
+        local = self.transport.get_extra_info("sockname")
+        if local is None:
+            return None
+        secure = self.transport.get_extra_info("ssl_object") is not None
+        return self.context.pages.answer(head, local[:2], secure, self.client.terms)
 
     def decided(self, right: bool) -> None:
         head, self._head = self._head, None

@@ -119,7 +119,7 @@ async def test_an_https_proxy(far: Far, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.issue()
     tls = ("--http-proxy-tls-cert", str(pair.chain), "--http-proxy-tls-key", str(pair.key))
-    flags = ("--outbound-http-proxy-listen", "127.0.0.1:0", *tls)
+    flags = ("--outbound-http-proxy-listen", "127.0.0.1:0", "--hostname", "Proxy.Test", *tls)
     async with Daemon.start("run", str(far.file), *flags) as daemon:
         port = await port_of(daemon, r"HTTP \(also inside TLS\)")
         trust = ssl.create_default_context(cafile=str(authority.file))
@@ -127,11 +127,23 @@ async def test_an_https_proxy(far: Far, tmp_path: Path) -> None:
         writer.write(f"GET http://{FAR}/ HTTP/1.1\r\nHost: {FAR}\r\nConnection: close\r\n\r\n".encode())
         assert b"You came through the tunnel" in await reader.read()
         writer.close()
+        for host, secure, said in (
+            (f"127.0.0.1:{port}", None, f'"HTTPS 127.0.0.1:{port}; PROXY 127.0.0.1:{port}"'),
+            (f"proxy.test:{port}", trust, f'"HTTPS proxy.test:{port}"'),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=secure)
+            writer.write(f"GET /proxy.pac HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            page = (await reader.read()).decode()
+            assert f"var proxies = {said};" in page
+            assert f'var inside = ["{FAR}/32"];' in page
+            writer.close()
+        await daemon.line(rf"\(PAC\): http://127\.0\.0\.1:{port}/proxy\.pac")
         assert await daemon.stop() == 0
     pair.key.write_bytes(b"")
     for arguments, said in (
         (flags, f"Error: {pair.key}: there is no private key in PEM form in it"),
         (flags[:-2], "come together"),
+        (("--hostname", "proxy.test:80"), "name the host alone, without a port"),
         (("--socks5-server", "127.0.0.1:0", *tls), "--http-proxy-tls-cert: nothing listens for HTTP"),
     ):
         async with Daemon.start("run", str(far.file), *arguments) as daemon:

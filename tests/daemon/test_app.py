@@ -11,7 +11,7 @@ import pytest
 
 from proxy.daemon import app
 from proxy.daemon.app import hello
-from proxy.daemon.hints import shell_lines
+from proxy.daemon.hints import pac_url, shell_lines
 from proxy.daemon.listeners import Listen
 from proxy.daemon.narrator import SILENCE
 from proxy.daemon.serving import Bound
@@ -50,6 +50,7 @@ def test_hello() -> None:
         "  export ALL_PROXY=socks5h://127.0.0.1:1080",
         "  export http_proxy=http://127.0.0.1:1080 https_proxy=http://127.0.0.1:1080",
         "  curl -x socks5h://127.0.0.1:1080 http://10.0.0.1/",
+        "to use it from a browser, automatic proxy configuration (PAC): http://127.0.0.1:1080/proxy.pac",
     ]
 
 
@@ -63,7 +64,7 @@ def test_hello() -> None:
     ],
 )
 def test_an_example_that_can_work(net: tuple[bytes, int] | None, url: str) -> None:
-    assert said(Peer(bytes(32), allowed_ips=(net,) if net else ()))[-1].endswith(" " + url)
+    assert said(Peer(bytes(32), allowed_ips=(net,) if net else ()))[-2].endswith(" " + url)
 
 
 def test_hints_for_one_protocol_and_for_credentials() -> None:
@@ -73,6 +74,8 @@ def test_hints_for_one_protocol_and_for_credentials() -> None:
         "curl -x http://USER:PASSWORD@[::1]:3128 http://x/",
     ]
     assert shell_lines([], "http://x/") == []
+    assert pac_url([Bound(http, "::", 3128)]) == "http://[::1]:3128/proxy.pac"
+    assert pac_url([Bound(Listen("", 1, socks5=True, http=False), "::", 1)]) is None
 
 
 class Handle:

@@ -6,10 +6,14 @@ import asyncio
 import gc
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+
+from proxy.certificate import Certificate
+from tests.support.certificates import Authority, Pair
 
 _ON_BOTH = ("test_relay.py", "test_over_tunnel.py", "test_server.py", "test_tls.py", "test_associate_over_tunnel.py")
 
@@ -33,6 +37,21 @@ def unused_port() -> Iterator[int]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def pair(authority: Authority) -> Pair:
+    return authority.issue()
+
+
+@pytest.fixture
+def certificate(pair: Pair) -> Certificate:
+    return Certificate(str(pair.chain), str(pair.key))
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

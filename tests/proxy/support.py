@@ -14,6 +14,7 @@ from proxy.accesslog import AccessLog
 from proxy.auth import Users
 from proxy.certificate import Certificate
 from proxy.client import Terms
+from proxy.http.own import OwnPages
 from proxy.routes import Route
 from proxy.rules import Rules
 from proxy.server import Proxy
@@ -217,6 +218,7 @@ async def bench(
     routes: Mapping[str, Route] | None = None,
     allow_from: Sequence[str] = (),
     certificate: Certificate | None = None,
+    pages: OwnPages | None = None,
 ) -> AsyncIterator[Bench]:
     """A proxy that listens."""
     net = LoopNet()
@@ -227,6 +229,7 @@ async def bench(
         limits=limits,
         dial_timeout=dial_timeout,
         access_log=access_log,
+        pages=pages,
     )
     [listener] = await proxy.listen(
         "127.0.0.1",

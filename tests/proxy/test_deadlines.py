@@ -24,12 +24,12 @@ async def test_in_order_of_expiry() -> None:
         Member(deadlines, log, name) for name in ["late", "early", "stopped", "again", "r"]
     )
     again.then = 0.01
-    deadlines.start(late, 0.06)
+    deadlines.start(late, 0.5)
     deadlines.start(stopped, 0.02)
     deadlines.start(early, 0.02)
     deadlines.start(again, 0.03)
     deadlines.start(restarted, 0.01)
-    deadlines.start(restarted, 0.06)
+    deadlines.start(restarted, 0.5)
     deadlines.stop(stopped)
     deadlines.stop(stopped)
     while "r" not in log:

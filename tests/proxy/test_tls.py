@@ -17,26 +17,11 @@ from proxy.session import Limits
 from tests.proxy.support import Bench, Client, Handle, bench, digest, echo, serving, until
 from tests.proxy.test_curl import CREDENTIALS, curl, origin, unhurried
 from tests.proxy.test_relay import buffered, make_reset
-from tests.support.certificates import Authority, Pair
+from tests.support.certificates import Authority
 from tests.support.skipping import needs
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
-def pair(authority: Authority) -> Pair:
-    return authority.issue()
-
-
-@pytest.fixture
-def certificate(pair: Pair) -> Certificate:
-    return Certificate(str(pair.chain), str(pair.key))
 
 
 def trusting(authority: Authority, version: ssl.TLSVersion | None = None) -> ssl.SSLContext:

@@ -1,0 +1,81 @@
+"""The proxy's own pages: a table of paths, answered to GET and HEAD in origin-form.
+
+A page may say what a stranger should not read.  So it is given to whoever names the proxy rightly: the Host field must
+be the address that the connection came to, or a name that the proxy was told is its own.  A web site whose name is made
+to point here (DNS rebinding) is refused, as is a script of another site that includes the page as one of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from proxy.client import Terms
+from proxy.http.head import HeadError, RequestHead
+from proxy.http.target import parse_authority
+
+
+class Visit(NamedTuple):
+    """Who asks, and how.  `host`: that of the proxy as the client wrote it; `authority`: with port, and brackets."""
+
+    host: str
+    authority: str
+    secure: bool
+    terms: Terms
+
+
+class Content(NamedTuple):
+    media_type: str
+    body: bytes
+
+
+Page = Callable[[Visit], Content]
+
+
+class OwnPages:
+    """`pages` by path; `hostnames`: those of the proxy besides its addresses."""
+
+    __slots__ = ("_hostnames", "_pages")
+
+    def __init__(self, pages: Mapping[bytes, Page], hostnames: Iterable[str] = ()) -> None:
+        self._pages = dict(pages)
+        self._hostnames = frozenset(hostnames)
+
+    def answer(self, head: RequestHead, local: tuple[str, int], secure: bool, terms: Terms) -> bytes | None:
+        """A whole response, or None where the request is for none of them.  `local`: what the connection came to."""
+        page = self._pages.get(head.target.partition(b"?")[0])
+        if page is None or head.method not in (b"GET", b"HEAD"):
+            return None
+        try:
+            host, port = parse_authority(head.meant.get(b"host", [b""])[0], 443 if secure else 80)
+        except HeadError:
+            return None
+        if not (host in self._hostnames or (port == local[1] and _is_local(host, local[0]))):
+            return None
+        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return respond(page(Visit(host, authority, secure, terms)), head)
+
+
+def _is_local(host: str, address: str) -> bool:
+    """`localhost` is never asked of a resolver by browsers (RFC 6761 section 6.3), so nobody can make it point here."""
+    return host == address or (host == "localhost" and ip_address(address).is_loopback)
+
+
+def respond(content: Content, head: RequestHead) -> bytes:
+    """With an ETag that its content makes (RFC 9110 section 8.8.3), and 304 where the client has it already."""
+    tag = b'"%b"' % hashlib.blake2b(content.body, digest_size=12).hexdigest().encode()
+    known = b",".join(value for name, value in head.fields if name.lower() == b"if-none-match")
+    fresh = any(one.strip(b" \t").removeprefix(b"W/") in (tag, b"*") for one in known.split(b","))
+    lines = [
+        b"HTTP/1.1 304 Not Modified" if fresh else b"HTTP/1.1 200 OK",
+        b"ETag: " + tag,
+        b"Cache-Control: no-cache",  # keep it, but ask whether it is still right
+        b"Cross-Origin-Resource-Policy: same-origin",
+        b"X-Content-Type-Options: nosniff",
+        b"Connection: close",
+    ]
+    if not fresh:
+        lines += [b"Content-Type: " + content.media_type.encode(), b"Content-Length: %d" % len(content.body)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if fresh else content.body)

@@ -1,0 +1,148 @@
+"""The proxy's own pages: to whom they are shown, and how."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from proxy.auth import Users
+from proxy.certificate import Certificate
+from proxy.client import Terms
+from proxy.http.head import parse_request
+from proxy.http.own import Content, OwnPages, Visit
+from tests.proxy.support import Bench, bench
+from tests.proxy.test_curl import origin
+from tests.proxy.test_tls import connected
+from tests.support.certificates import Authority
+
+
+def page(visit: Visit) -> Content:
+    return Content("text/x-test", f"{visit.host} {visit.authority} {visit.secure}".encode())
+
+
+PAGES = OwnPages({b"/page": page}, ["proxy.example", "wpad"])
+
+
+async def ask(made: Bench, line: str, host: str | None, *fields: str) -> tuple[int, bytes, bytes]:
+    """Status, head and body."""
+    lines = [line, *([] if host is None else [f"Host: {host}"]), *fields, "Connection: close"]
+    heard = await (await made.client()).exchange(("\r\n".join(lines) + "\r\n\r\n").encode())
+    head, _, body = heard.partition(b"\r\n\r\n")
+    return int(head[9:12]), head, body
+
+
+async def test_who_names_the_proxy_rightly() -> None:
+    async with bench(pages=PAGES) as made:
+        for host, said in (
+            (f"127.0.0.1:{made.port}", f"127.0.0.1 127.0.0.1:{made.port} False"),
+            (f"LocalHost:{made.port}", f"localhost localhost:{made.port} False"),
+            ("proxy.example", "proxy.example proxy.example:80 False"),
+            ("Proxy.Example:8080", "proxy.example proxy.example:8080 False"),  # a forwarded port
+            ("wpad", "wpad wpad:80 False"),
+        ):
+            assert (await ask(made, "GET /page HTTP/1.1", host))[::2] == (200, said.encode())
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1", "127.0.0.1:1", "127.0.0.2:PORT", "[::1]:PORT", "127.0.0.1.:PORT", "x.wpad", "wpad.",
+     "evil.example:PORT", "localhost", "127.0.0.1:PORT@x", "0x7f000001:PORT", "2130706433:PORT", "0.0.0.0:PORT", ""],
+)  # fmt: skip
+async def test_who_does_not(host: str) -> None:
+    """The same answer as for any path of no origin."""
+    async with bench(pages=PAGES) as made:
+        status, _, body = await ask(made, "GET /page HTTP/1.1", host.replace("PORT", str(made.port)))
+        assert status == 400
+        assert b"127" not in body
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["POST /page HTTP/1.1", "OPTIONS /page HTTP/1.1", "GET /pag HTTP/1.1", "GET /page/ HTTP/1.1", "GET //page HTTP/1.1",
+     "GET /PAGE HTTP/1.1", "GET * HTTP/1.1", "GET page HTTP/1.1"],
+)  # fmt: skip
+async def test_other_requests_are_no_different_from_before(line: str) -> None:
+    async with bench(pages=PAGES) as made:
+        assert (await ask(made, line, f"127.0.0.1:{made.port}"))[0] == 400
+        assert made.net.dialled == []
+
+
+async def test_without_pages() -> None:
+    async with bench() as made:
+        assert (await ask(made, "GET /page HTTP/1.1", f"127.0.0.1:{made.port}"))[0] == 400
+
+
+async def test_no_host_no_page() -> None:
+    async with bench(pages=PAGES) as made:
+        assert (await ask(made, "GET /page HTTP/1.0", None))[0] == 400
+
+
+async def test_no_login_is_asked() -> None:
+    async with bench(pages=PAGES, credentials=Users([("me", "secret")])) as made:
+        host = f"127.0.0.1:{made.port}"
+        assert (await ask(made, "GET /page HTTP/1.1", host))[0] == 200
+        assert (await ask(made, "GET /other HTTP/1.1", host))[0] == 407
+        assert (await ask(made, "GET /page HTTP/1.1", "evil.example"))[0] == 407
+
+
+async def test_head_and_query() -> None:
+    async with bench(pages=PAGES) as made:
+        host = f"127.0.0.1:{made.port}"
+        _, head, body = await ask(made, "GET /page?x=/y HTTP/1.1", host)
+        assert int(re.search(rb"Content-Length: (\d+)", head)[1]) == len(body)  # type: ignore[index]
+        for field in (b"Content-Type: text/x-test", b"Cache-Control: no-cache", b"Connection: close"):
+            assert field in head
+        for field in (b"X-Content-Type-Options: nosniff", b"Cross-Origin-Resource-Policy: same-origin"):
+            assert field in head  # a script of another site cannot include it
+        assert await ask(made, "HEAD /page HTTP/1.1", host) == (200, head, b"")
+
+
+async def test_etag() -> None:
+    async with bench(pages=PAGES) as made:
+        host = f"127.0.0.1:{made.port}"
+        _, head, body = await ask(made, "GET /page HTTP/1.1", host)
+        tag = re.search(r'ETag: ("[0-9a-f]+")', head.decode())[1]  # type: ignore[index]
+        for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+            status, head, empty = await ask(made, "GET /page HTTP/1.1", host, f"If-None-Match: {known}")
+            assert (status, empty) == (304, b"")
+            assert tag.encode() in head
+        assert (await ask(made, "GET /page HTTP/1.1", host, 'If-None-Match: "x"'))[::2] == (200, body)
+        localhost = await ask(made, "GET /page HTTP/1.1", f"localhost:{made.port}", f"If-None-Match: {tag}")
+        assert localhost[0] == 200  # another address, another page
+
+
+async def test_split_anywhere() -> None:
+    async with bench(pages=PAGES) as made:
+        words = f"GET /page HTTP/1.1\r\nHost: 127.0.0.1:{made.port}\r\n\r\n".encode()
+        whole = await (await made.client()).exchange(words)
+        for cut in range(1, len(words), 7):
+            assert await (await made.client()).exchange(words, cuts=[cut]) == whole
+
+
+async def test_after_a_forwarded_request() -> None:
+    """On a connection that is kept alive, too."""
+    async with origin(b"blob") as port, bench(pages=PAGES) as made:
+        client = await made.client()
+        await client.send(b"GET http://origin.test:%d/blob HTTP/1.1\r\nHost: x\r\n\r\n" % port)
+        assert b"Content-Length: 4" in await client.head()
+        await client.expect(b"blob")
+        await client.send(f"HEAD /page HTTP/1.1\r\nHost: 127.0.0.1:{made.port}\r\n\r\n".encode())
+        assert (await client.rest()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_inside_tls(authority: Authority, certificate: Certificate) -> None:
+    async with bench(pages=PAGES, certificate=certificate) as made:
+        for host in (f"127.0.0.1:{made.port}", "wpad"):
+            client = await connected(made, authority)
+            await client.send(f"GET /page HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            said = (await client.rest()).partition(b"\r\n\r\n")[2].decode()
+            assert said == f"{host.partition(':')[0]} {host if ':' in host else host + ':443'} True"
+
+
+def test_ipv6() -> None:
+    head = parse_request(b"GET /page HTTP/1.1\r\nHost: [0:0::1]:5\r\n\r\n")
+    answer = PAGES.answer(head, ("::1", 5), False, Terms())
+    assert answer is not None
+    assert answer.endswith(b"\r\n\r\n::1 [::1]:5 False")
+    assert PAGES.answer(head, ("::2", 5), False, Terms()) is None

@@ -47,8 +47,12 @@ class LoopNet:
 
     async def resolve(self, name: str) -> Sequence[str]:
         self.resolved.append(name)
-        if self.names_gate is not None:
-            await self.names_gate.wait()
+        try:
+            if self.names_gate is not None:
+                await self.names_gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
         try:
             return self.names[name]
         except KeyError:

@@ -64,6 +64,7 @@ ROWS = [
     Row("one p50", "one client, p50", "ms", False, 1.0, 1.2),
     Row("one p99", "one client, p99", "ms", False, 1.0, 1.2),
     Row("udp", "UDP ASSOCIATE, 512 bytes there and back", "datagrams/s", True),
+    Row("udp cpu", "UDP ASSOCIATE, 512 bytes there and back, CPU", "µs/datagram"),
     Row("first byte", "start to first byte", "s"),
     Row("start", "resident memory at start", "MB"),
     Row("peak", "resident memory, peak (not of the 10,000)", "MB", False, 0.2, 0.2),

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.bench.rows import ECHO_PORT
 from tests.support.lab import INNER_FAR, PEERS, SINK_PORT, Lab, missing, peer_binary
 from tests.support.load import program
 
@@ -36,6 +37,14 @@ LOADS: dict[str, tuple[str, ...]] = {
     "requests": ("get", "via=socks5", *GET),
     "connections": ("get", "via=socks5", "fresh=1", *GET),
     "forwarding": ("get", "via=http", *GET),
+    "datagrams": (
+        "udp",
+        f"to={INNER_FAR}:{ECHO_PORT}",
+        "proxy=127.0.0.1:1080",
+        "clients=8",
+        "seconds=3600",
+        "size=512",
+    ),
 }
 
 _FRAME = re.compile(r'<title>(.*?) \(([\d,]+) samples.*?</title><rect[^>]* y="(\d+)"[^>]* fg:x="(\d+)" fg:w="(\d+)"')
@@ -119,6 +128,7 @@ def main() -> None:
     with Lab(options.peer) as lab:
         with (lab.dir / "site" / "blob").open("wb") as file:
             file.truncate(BLOB_BYTES)
+        lab.start(lab.far_command(program(), "echo", f"at={INNER_FAR}:{ECHO_PORT}"), log="echo.log")
         for name in options.loads or LOADS:
             process = lab.start_usernet(lab.config(), "--loop", options.loop, log="usernet.log")
             lab.curl(f"http://{INNER_FAR}/")

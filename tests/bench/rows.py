@@ -103,7 +103,7 @@ class Bench:
         def measure(pid: int) -> None:
             self.results.add("start", candidate.name, resident(pid) / 1024)
             self.requests(candidate, pid)
-            self.udp(candidate)
+            self.udp(candidate, pid)
             self.bulk(candidate, pid)
             high.append(resident(pid, "VmHWM") / 1024)
 
@@ -138,14 +138,17 @@ class Bench:
         self.results.add("one p50", candidate.name, seen["p50_ms"])
         self.results.add("one p99", candidate.name, seen["p99_ms"])
 
-    def udp(self, candidate: Candidate) -> None:
+    def udp(self, candidate: Candidate, pid: int) -> None:
         if candidate.name == "onetun":  # it has no SOCKS
             return
         options = {"proxy": f"127.0.0.1:{PORT}", "to": f"{INNER_FAR}:{ECHO_PORT}", "size": DATAGRAM}
 
         def measure() -> None:
+            cpu = cpu_seconds(pid)
             seen = self.load("udp", clients=8, seconds=self.seconds, **options)
+            cpu = cpu_seconds(pid) - cpu
             self.results.add("udp", candidate.name, seen["rate"])
+            self.results.add("udp cpu", candidate.name, cpu / max(1, seen["datagrams"]) * 1e6)
 
         self.attempt("udp", candidate, measure)
 

@@ -135,11 +135,47 @@ class FakePacketLink:
     def close(self) -> None: ...
 
 
+class FakeSealer:
+    """Takes what is larger than a byte."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        self.jobs = 0
+        self.unsent: list[SendBurst] = []
+        self.done: Callable[[], None] = lambda: None
+
+    @property
+    def is_full(self) -> bool:
+        return self.jobs >= 2
+
+    def start(self, on_done: Callable[[], None]) -> None:
+        self.done = on_done
+
+    def submit(self, packets: list[SuperPacket], now: float) -> int:
+        if len(packets[0].header) == 1:
+            return 0
+        self.log.append(f"submit {len(packets)}")
+        self.jobs += 1
+        return 1
+
+    def collect(self) -> list[SendBurst]:
+        self.log.append("collect")
+        self.jobs = 0
+        unsent, self.unsent = self.unsent, []
+        return unsent
+
+    def finish(self) -> list[SendBurst]:
+        return self.collect() if self.jobs else []
+
+    close = finish
+
+
 class Bench:
     """A device between the three."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, second_core: bool = False) -> None:
         self.log: list[str] = []
+        self.sealer = FakeSealer(self.log)
         self.tunnel = FakeTunnel(self.log)
         self.outer = FakeDatagramLink(self.log)
         self.inner = FakePacketLink(self.log)
@@ -150,6 +186,7 @@ class Bench:
             self.outer,
             self.inner,
             self.events.append,
+            self.sealer if second_core else None,  # type: ignore[arg-type]
         )
         self.device.start()
 
@@ -185,6 +222,48 @@ async def test_wakes_are_coalesced() -> None:
     assert not bench.log
     await turns(4)
     assert bench.log == ["take", "seal 2", "take"]
+    assert bench.outer.sent == [b"1", b"2"]
+    bench.device.close()
+
+
+async def test_a_second_core_has_only_so_much_at_a_time() -> None:
+    bench = Bench(second_core=True)
+    bench.sealer.jobs = 1
+    bench.inner.packets = [SuperPacket(b"large")]
+    bench.inner.wake()
+    await turns()
+    assert bench.log == ["take", "submit 1"]
+    bench.inner.packets = [SuperPacket(b"large")]
+    bench.inner.wake()
+    await turns(4)
+    assert bench.log == ["take", "submit 1"]
+    bench.sealer.done()
+    assert bench.log == ["take", "submit 1", "collect", "take", "submit 1", "take"]
+    bench.device.close()
+
+
+async def test_nothing_overtakes_a_second_core() -> None:
+    bench = Bench(second_core=True)
+    bench.sealer.jobs = 1
+    bench.sealer.unsent = [SendBurst(ADDRESS, memoryview(b"before"), 6)]
+    bench.inner.packets = [SuperPacket(b"1")]
+    bench.inner.wake()
+    await turns()
+    assert bench.log == ["take", "collect", "seal 1", "take"]
+    assert bench.outer.sent == [b"before", b"1"]
+    bench.device.close()
+
+
+async def test_what_a_second_core_could_not_send_waits_for_the_socket() -> None:
+    bench = Bench(second_core=True)
+    bench.outer.blocked = True
+    for name in (b"1", b"2"):
+        bench.sealer.unsent = [SendBurst(ADDRESS, memoryview(name), 1)]
+        bench.sealer.done()
+    assert bench.outer.sent == []
+    bench.outer.blocked = False
+    assert bench.outer.writable is not None
+    bench.outer.writable()
     assert bench.outer.sent == [b"1", b"2"]
     bench.device.close()
 

@@ -515,3 +515,40 @@ def test_shortened_timing() -> None:
         world.run(0.1)
     assert len(b.packets) == 100
     assert len(a.take(HandshakeCompleted)) == 5
+
+
+def test_who_may_seal_for_the_tunnel() -> None:
+    world, a, b = connected()
+    packet = SuperPacket(AB)
+    ready = a.tunnel.ready_to_seal([packet, SuperPacket(AB6)], world.now)
+    assert ready is not None
+    assert (ready.peer.public_key, ready.endpoint) == (b.key, b.address)
+    assert ready.session is ready.peer.slots.current
+    sent = ready.peer.tx_bytes
+    a.tunnel.note_sealed(ready.peer, ready.session, 1000, world.now)
+    assert ready.peer.tx_bytes == sent + 1000
+    for others in ([SuperPacket(b"")], [SuperPacket(inner_packet("10.0.0.1", "10.9.9.9"))]):
+        assert a.tunnel.ready_to_seal([packet, *others], world.now) is None
+    a.send_only(AB)
+    assert a.tunnel.ready_to_seal([packet], world.now) is None  # it would overtake that
+    world.collect(a)
+    assert a.tunnel.ready_to_seal([packet], world.now) is not None
+    a.tunnel.set_endpoint(b.key, ("192.0.2.77", 7))
+    moved = a.tunnel.ready_to_seal([packet], world.now)
+    assert moved is not None
+    assert moved.endpoint == ("192.0.2.77", 7)
+    a.add(b, "10.0.0.2/32", reserved=b"\1\2\3")
+    assert a.tunnel.ready_to_seal([packet], world.now) is None
+    a.add(b, "10.0.0.2/32")
+    world.now += 181  # reject-after-time (paper, 6.2)
+    assert a.tunnel.ready_to_seal([packet], world.now) is None
+
+
+def test_packets_for_two_peers_are_sealed_here() -> None:
+    world, a, _ = connected()
+    c = world.node(3, ("192.0.2.3", 3))
+    a.add(c, "10.0.0.3/32")
+    both = [SuperPacket(AB), SuperPacket(inner_packet("10.0.0.1", "10.0.0.3"))]
+    assert a.tunnel.ready_to_seal(both[:1], world.now) is not None
+    assert a.tunnel.ready_to_seal(both[1:], world.now) is None  # no session yet
+    assert a.tunnel.ready_to_seal(both, world.now) is None

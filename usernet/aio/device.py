@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from usernet.aio.runtime import boottime, log
+from usernet.aio.sealer import Sealer
 from usernet.burst.packets import CHECKSUM_OK, PacketBurst, SendBurst
 from usernet.links import DatagramLink, PacketLink
 from usernet.wire.icmp import Kind, unreachable_for
@@ -46,12 +47,14 @@ class Device:
         datagram_link: DatagramLink,
         packet_link: PacketLink,
         on_event: Callable[[TunnelEvent], None],
+        sealer: Sealer | None = None,
     ) -> None:
         self._loop = loop
         self._tunnel = tunnel
         self._datagrams = datagram_link
         self._packets = packet_link
         self._on_event = on_event
+        self._sealer = sealer
         self._burst = PacketBurst()
         self._unsent: list[SendBurst] = []  # what the socket did not take: valid until the next seal, so seal nothing
         self._in_turn = False
@@ -64,6 +67,8 @@ class Device:
     def start(self) -> None:
         self._packets.on_wake(self.wake)
         self._datagrams.on_readable(self._readable)
+        if self._sealer is not None:
+            self._sealer.start(self._sealed)
         self._arm(boottime())
 
     def close(self) -> None:
@@ -75,6 +80,8 @@ class Device:
         except Exception:  # noqa: BLE001 - whatever it was, this is the end
             log.exception("the last turn of the tunnel's pump failed")
         self._closed = True
+        if self._sealer is not None:
+            self._send_rest(self._sealer.close())
         self._datagrams.on_writable(None)
         for handle in (self._scheduled, self._timer):
             if handle is not None:
@@ -100,6 +107,19 @@ class Device:
         unsent, self._unsent = self._unsent, []
         if self._send(unsent):
             self._turn(receive=False)
+
+    def _sealed(self) -> None:
+        """The second core is done with something."""
+        if self._sealer is not None:
+            self._send_rest(self._sealer.collect())
+            self._turn(receive=False)
+
+    def _send_rest(self, bursts: list[SendBurst]) -> None:
+        """Send, behind what the second core could not and the socket would not take either."""
+        if self._unsent:
+            self._unsent += bursts
+        else:
+            self._send(bursts)
 
     def _timer_fired(self) -> None:
         self._timer = None
@@ -172,22 +192,27 @@ class Device:
             self._on_event(event)
 
     def _transmit(self, now: float) -> None:
-        """Pull, seal and send until nothing is left or the socket would block."""
-        tunnel, take = self._tunnel, self._packets.take
+        """Pull, seal and send, or have it done, until nothing is left or the socket would block."""
+        tunnel, take, sealer = self._tunnel, self._packets.take, self._sealer
         sent = 0
         while not self._unsent:
             self._woken = False
+            if sealer is not None and sealer.is_full:
+                return  # it tells when it takes more
             packets = take(TAKE_BYTES, now)
-            if packets:
+            submitted = sealer.submit(packets, now) if sealer is not None and packets else 0
+            if packets and not submitted:
+                if sealer is not None and sealer.jobs:  # these must not overtake what it has
+                    self._send_rest(sealer.finish())
                 rejected = tunnel.seal(packets, now)
                 if rejected:
                     self._bounce(rejected, now)
             bursts = tunnel.datagrams_to_send(now)
             if bursts:
-                self._send(bursts)
+                self._send_rest(bursts)
             elif not packets and not self._woken:
                 return
-            sent += sum(len(burst.buf) for burst in bursts)
+            sent += submitted + sum(len(burst.buf) for burst in bursts)
             if sent >= TURN_BYTES:
                 self._woken = True
                 return

@@ -121,6 +121,14 @@ class FamilySocket:
         return ancillary
 
 
+def packed(ancillary: Ancillary) -> bytes:
+    """Control messages as sendmsg(2) takes them, see cmsg(3)."""
+    return b"".join(
+        (struct.pack("@Nii", socket.CMSG_LEN(len(data)), level, kind) + data).ljust(socket.CMSG_SPACE(len(data)), b"\0")
+        for level, kind, data in ancillary
+    )
+
+
 def _send(sock: socket.socket, data: memoryview, ancillary: Ancillary, address: Address) -> None:
     """An error left over from a datagram sent before is not this one's: it gets another try."""
     for last in (False, True):

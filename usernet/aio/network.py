@@ -23,6 +23,7 @@ from usernet.aio.forwarder import Dial, StreamForwarder, networks_of
 from usernet.aio.reach import Reach
 from usernet.aio.resolver import Resolver
 from usernet.aio.runtime import Tasks, boottime, log
+from usernet.aio.sealer import second_core
 from usernet.aio.server import ProtocolFactory, Server
 from usernet.aio.streams import DEFAULT_LIMIT, ClientConnected, open_connection, start_server
 from usernet.aio.transports import StreamTransport
@@ -107,9 +108,10 @@ class Network:
         loop = asyncio.get_running_loop()
         interface = self._config.interface
         self._tasks = Tasks(loop)
+        kernel = default_kernel()
         self._tunnel = Tunnel(
             interface.private_key,
-            kernel=default_kernel(),
+            kernel=kernel,
             random=os.urandom,
             wall_ns=time.time_ns,
             mtu=self.mtu,
@@ -126,7 +128,8 @@ class Network:
             self._datagram_link = UdpLink.open(loop, self._port)
         self._started = True
         self.listen_port = self._datagram_link.port
-        self._device = Device(loop, self._tunnel, self._datagram_link, self._link, self._on_event)
+        sealer = second_core(loop, self._tunnel, self._datagram_link, kernel)
+        self._device = Device(loop, self._tunnel, self._datagram_link, self._link, self._on_event, sealer)
         self._endpoints = Endpoints(self._tasks, self._on_endpoint)
         self._reach = Reach(self._config, self._tunnel, self._endpoints, self._link.wake)
         domains: dict[str, list[str]] = {}

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from usernet.aio import sockets
-from usernet.aio.family import ANCILLARY_BYTES, FamilySocket, Told
+from usernet.aio.family import ANCILLARY_BYTES, FamilySocket, Told, packed
 from usernet.aio.sockets import ASYNCHRONOUS
 from usernet.burst.packets import Address, DatagramBurst, Drops, SendBurst
 
@@ -213,7 +213,7 @@ class UdpLink:
                 return True
             # Asynchronous ones are about another datagram, and this burst was not sent.
             return self._send_plainly(entry, burst)
-        self._count_sent(datagrams, size, 1)
+        self.count_sent(datagrams, size, 1)
         return True
 
     def _send_plainly(self, entry: FamilySocket, burst: SendBurst) -> bool:
@@ -226,7 +226,7 @@ class UdpLink:
             try:
                 ancillary = entry.send_one(piece, ancillary, burst)
             except (BlockingIOError, InterruptedError):
-                self._count_sent(sent, sent_bytes, sent)
+                self.count_sent(sent, sent_bytes, sent)
                 if at:
                     self._rest = burst._replace(buf=memoryview(bytes(buf[at:])))
                 return self._block(entry) or at > 0
@@ -235,7 +235,7 @@ class UdpLink:
             else:
                 sent += 1
                 sent_bytes += len(piece)
-        self._count_sent(sent, sent_bytes, sent)
+        self.count_sent(sent, sent_bytes, sent)
         return True
 
     def _send_rest(self) -> bool:
@@ -254,7 +254,15 @@ class UdpLink:
         self._watch_writing()
         return False
 
-    def _count_sent(self, datagrams: int, size: int, messages: int) -> None:
+    def route(self, burst: SendBurst) -> tuple[int, bytes] | None:
+        """For who sends by itself: the descriptor, and the control messages beside a burst like this one.  None if it
+        may not be merged, or something waits to go before it."""
+        entry = self._ipv4 if len(burst.address) == 2 else self._ipv6
+        if entry is None or not entry.gso or self._rest is not None:
+            return None
+        return entry.sock.fileno(), packed(entry.beside(burst))
+
+    def count_sent(self, datagrams: int, size: int, messages: int) -> None:
         self._sent_datagrams += datagrams
         self._sent_bytes += size
         self._sent_messages += messages

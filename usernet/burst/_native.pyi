@@ -1,6 +1,6 @@
 """The native kernel: see native/src/lib.rs."""
 
-from usernet.burst.packets import DatagramBurst, Drops, Opened, PacketBurst, ReceiveKey, SendKey, SuperPacket
+from usernet.burst.packets import Address, DatagramBurst, Drops, Opened, PacketBurst, ReceiveKey, SendKey, SuperPacket
 
 class Kernel:
     name: str
@@ -13,3 +13,20 @@ class Kernel:
     def seal_burst(
         self, key: SendKey, packets: list[SuperPacket], mtu: int, out: bytearray, at: int
     ) -> list[tuple[int, int, int]]: ...
+
+class Worker:
+    """Seals and sends on a thread of its own: see worker.rs.  Linux only."""
+
+    def __init__(self, event: int) -> None: ...
+    @staticmethod
+    def has_core() -> bool: ...
+    def submit(
+        self,
+        key: SendKey,
+        packets: list[SuperPacket],
+        mtu: int,
+        socket: int,
+        address: Address,
+        control: bytes,
+    ) -> int: ...
+    def collect(self) -> list[tuple[int, int, int, list[tuple[bytes, int]]]]: ...

@@ -104,6 +104,11 @@ class Outbox:
             self._ready.append(SendBurst(address, memoryview(b"".join(self._run)), size, HANDSHAKE_TOS, local))
             self._run = []
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `take` would give anything."""
+        return bool(self._ready or self._run)
+
     def take(self) -> list[SendBurst]:
         """All that waits, in the order it came about."""
         self._end_run()

@@ -41,6 +41,19 @@ class Rejected(NamedTuple):
     reason: Literal["no-route", "no-endpoint"]
 
 
+class Ready(NamedTuple):
+    """Whom packets are for, and what seals them."""
+
+    peer: Peer
+    session: Session
+    endpoint: Address
+
+
+def _destination(packet: SuperPacket) -> bytes:
+    header = packet[0]
+    return header[16:20] if header[:1] < b"\x50" else header[24:40]  # by the version of IP
+
+
 @dataclass(frozen=True, slots=True)
 class TunnelStatistics:
     """A tunnel at one time.  `drops` counts datagrams and packets by reason."""
@@ -67,7 +80,7 @@ class Tunnel:
         self._identity = Identity(private_key)
         self._kernel = kernel
         self._random = random
-        self._mtu = mtu
+        self.mtu = mtu
         self._timing = timing if timing is not None else Timing()
         self._drops = Drops()
         self._outbox = Outbox(kernel, mtu)
@@ -100,7 +113,7 @@ class Tunnel:
         remote = RemoteStatic(self._identity, public_key, settings.preshared_key)
         peer = self._peers.get(public_key)
         if peer is None:
-            peer = Peer(settings, remote, self._mtu, self._timing, self._random)
+            peer = Peer(settings, remote, self.mtu, self._timing, self._random)
             self._peers[public_key] = peer
         else:
             peer.settings, peer.remote = settings, remote
@@ -239,8 +252,7 @@ class Tunnel:
         lookup = self._allowed.lookup
         self._outbox.begin()
         for packet in packets:
-            header = packet[0]
-            destination = header[16:20] if header[:1] < b"\x50" else header[24:40]  # by the version of IP
+            destination = _destination(packet)
             if len(destination) not in (4, 16):
                 self._drops.count("not-ip")
                 continue
@@ -265,6 +277,23 @@ class Tunnel:
         if session is None or not sealed:  # or its counter could pass the limit within these
             self._stage(peer, packets, now)
             return
+        self.note_sealed(peer, session, sealed, now)
+
+    def ready_to_seal(self, packets: Sequence[SuperPacket], now: float) -> Ready | None:
+        """The one peer that all of them are for and its session, if that is all there is to it: for who seals them
+        elsewhere and then calls `note_sealed`."""
+        destinations = set(map(_destination, packets))
+        peers = {self._allowed.lookup(each) if len(each) in (4, 16) else None for each in destinations}
+        peer = peers.pop()
+        if peer is None or peers or peer.endpoint is None or peer.settings.reserved != NO_RESERVED:
+            return None
+        if self._outbox.is_waiting:  # what was staged goes first
+            return None
+        session = peer.sending_session(now)
+        return None if session is None else Ready(peer, session, peer.endpoint)
+
+    def note_sealed(self, peer: Peer, session: Session, sealed: int, now: float) -> None:
+        """Data for a peer is on its way: so many bytes on the wire."""
         peer.tx_bytes += sealed
         timers = peer.timers
         timers.sent(now, data=True)

@@ -1,8 +1,8 @@
 //! The burst kernel in Rust, on ring's ChaCha20-Poly1305: `Kernel` of packets.py, where everything is specified.
 //!
-//! This file is the border to Python and the only one with `unsafe`; `opening` and `flows` are the way in, `sealing`
-//! the way out, all of them on slices.  The GIL is held throughout: a call takes some 60 us at most, and to get it back
-//! beside a busy thread would take longer.
+//! This file is the border to Python; `opening` and `flows` are the way in, `sealing` the way out, all of them on slices.
+//! The GIL is held throughout: a call takes some 60 us at most, and to get it back beside a busy thread would take
+//! longer.  `worker` does the way out once more, on a thread that has nothing to do with Python.
 
 mod flows;
 mod opening;
@@ -10,6 +10,10 @@ mod packet;
 mod replay;
 mod sealing;
 mod sums;
+#[cfg(target_os = "linux")] // UDP_SEGMENT and eventfd
+mod worker;
+
+use std::sync::Arc;
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
@@ -53,7 +57,7 @@ impl ReceiveKey {
 }
 
 #[pyclass]
-struct SendKey(Sender);
+pub struct SendKey(Sender);
 
 #[pymethods]
 impl SendKey {
@@ -96,7 +100,7 @@ impl Kernel {
     }
 
     fn send_key(&self, key: &[u8], remote_index: u32) -> PyResult<SendKey> {
-        Ok(SendKey(Sender { key: aead(key)?, remote_index, counter: 0 }))
+        Ok(SendKey(Sender { key: aead(key)?.map(Arc::new), remote_index, counter: 0 }))
     }
 
     fn open_burst<'py>(
@@ -152,8 +156,7 @@ impl Kernel {
         let held: Vec<HeldPacket> = packets.iter().map(HeldPacket::new).collect::<PyResult<_>>()?;
         let mut views = Vec::with_capacity(held.len());
         for packet in &held {
-            let pieces = packet.pieces.iter().map(Held::bytes).collect::<PyResult<Vec<_>>>()?;
-            let view = SuperPacket { header: packet.header.as_bytes(), pieces, mss: packet.mss };
+            let view = SuperPacket { header: packet.header.as_bytes(), pieces: packet.slices()?, mss: packet.mss };
             if view.is_malformed() {
                 return Err(PyValueError::new_err("the header of a super-packet is not one of TCP over IP"));
             }
@@ -182,6 +185,10 @@ impl<'py> HeldPacket<'py> {
             pieces: pieces.iter().map(Held::new).collect::<PyResult<_>>()?,
             mss: packet.get_item(2)?.extract()?,
         })
+    }
+
+    fn slices(&self) -> PyResult<Vec<&[u8]>> {
+        self.pieces.iter().map(Held::bytes).collect()
     }
 }
 
@@ -235,5 +242,7 @@ fn writable<'a>(array: &'a Bound<PyByteArray>, others: impl IntoIterator<Item = 
 fn _native(module: &Bound<PyModule>) -> PyResult<()> {
     module.add_class::<Kernel>()?;
     module.add_class::<ReceiveKey>()?;
+    #[cfg(target_os = "linux")]
+    module.add_class::<worker::Worker>()?;
     module.add_class::<SendKey>()
 }

@@ -3,6 +3,8 @@
 //! The WireGuard paper, 5.4.6; RFC 9293 (3.1) and 1071 for the checksums.  Each segment is put together where it will
 //! be sent from, and sealed there: payload is copied once.
 
+use std::sync::Arc;
+
 use ring::aead::{Aad, LessSafeKey};
 
 use crate::packet::{TCP, addresses, word};
@@ -15,7 +17,7 @@ const FIN_OR_PSH: u8 = 0x09; // for the last segment only
 
 /// One direction of a session.  A wiped one has no key.
 pub struct Sender {
-    pub key: Option<LessSafeKey>,
+    pub key: Option<Arc<LessSafeKey>>, // a job of the worker's has it, too
     pub remote_index: u32,
     /// Of the next packet.
     pub counter: u64,
@@ -37,6 +39,17 @@ impl SuperPacket<'_> {
         if self.mss == 0 { 1 } else { self.payload().div_ceil(self.mss).max(1) }
     }
 
+    /// Bytes of output that sealing it takes.
+    pub fn sealed_size(&self, mtu: usize) -> usize {
+        let (last, whole) = (self.payload() - self.whole() * self.mss, self.whole());
+        whole * datagram_size(self.header.len() + self.mss, mtu) + datagram_size(self.header.len() + last, mtu)
+    }
+
+    /// Segments before the last one.
+    fn whole(&self) -> usize {
+        self.segments() - 1
+    }
+
     /// A header that cannot be filled in.
     pub fn is_malformed(&self) -> bool {
         let least = match self.header.first() {
@@ -45,6 +58,15 @@ impl SuperPacket<'_> {
         };
         self.mss > 0 && self.header.len() < least
     }
+}
+
+/// Padded to a multiple of 16, but not beyond the MTU.
+fn padded_size(length: usize, mtu: usize) -> usize {
+    length.max(length.next_multiple_of(16).min(mtu))
+}
+
+fn datagram_size(length: usize, mtu: usize) -> usize {
+    padded_size(length, mtu) + OVERHEAD_BYTES
 }
 
 /// Where datagrams are put one behind the other, and the runs that one sendmsg can take.
@@ -87,6 +109,18 @@ impl<'a> Output<'a> {
 }
 
 impl Sender {
+    /// The counters that these packets need, as a sender of their own.  None where there are not as many, or no key.
+    pub fn reserve(&mut self, packets: &[SuperPacket]) -> Option<Sender> {
+        let key = self.key.clone()?;
+        let count: usize = packets.iter().map(SuperPacket::segments).sum();
+        let end = self.counter.saturating_add(count as u64);
+        if end > REJECT_AFTER_MESSAGES {
+            return None;
+        }
+        let counter = std::mem::replace(&mut self.counter, end);
+        Some(Sender { key: Some(key), remote_index: self.remote_index, counter })
+    }
+
     /// See `Kernel.seal_burst`.  None where the output is too small for them.
     pub fn seal(&mut self, packets: &[SuperPacket], mtu: usize, out: &mut Output) -> Option<()> {
         let Some(key) = self.key.as_ref() else { return Some(()) };
@@ -105,7 +139,7 @@ impl Sender {
                 let size = if packet.mss == 0 { left } else { left.min(packet.mss) };
                 left -= size;
                 let length = packet.header.len() + size;
-                let padded = length.max(length.next_multiple_of(16).min(mtu));
+                let padded = padded_size(length, mtu);
                 let datagram = out.datagram(padded + OVERHEAD_BYTES)?;
                 datagram[..4].copy_from_slice(&TRANSPORT_DATA.to_le_bytes());
                 datagram[4..8].copy_from_slice(&self.remote_index.to_le_bytes());

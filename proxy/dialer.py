@@ -8,13 +8,13 @@ user has called `set_protocol`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, cast
 
 from proxy.client import Client
 from proxy.names import parse_address
 from proxy.policy import Forbidden, Policy, is_local_name, is_special, unmapped
-from proxy.routes import REFUSE, TUNNEL, Route
+from proxy.routes import REFUSE, TUNNEL, Begun, Route
 from proxy.rules import Rules, Undecided, exempts, names_match
 from usernet.config import AccessRule
 from usernet.errors import NameNotFound, NoRoute
@@ -42,6 +42,19 @@ class Dialled(asyncio.Protocol):
         self.transport.pause_reading()
 
 
+class Arriving(Dialled):
+    """And says so."""
+
+    __slots__ = ("_arrived",)
+
+    def __init__(self, arrived: Callable[[asyncio.Transport], None]) -> None:
+        self._arrived = arrived
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._arrived(self.transport)
+
+
 class Dialer:
     """`routes` by name, "tunnel" among them."""
 
@@ -54,6 +67,24 @@ class Dialer:
         self.policy = policy
         self.timeout = timeout
         self._losers: set[asyncio.Task[asyncio.Transport]] = set()  # being cancelled: the loop keeps no reference
+
+    def start(
+        self,
+        client: Client,
+        host: str,
+        port: int,
+        arrived: Callable[[asyncio.Transport], None],
+        failed: Callable[[Exception], None],
+    ) -> Begun | None:
+        """Dial by calls: an address, by a route that can.  None: `dial` it.  Raises Forbidden and NoRoute."""
+        if parse_address(host) is None:
+            return None
+        place = self._place(None, self._decide(None, host, port, client.user), host, port)
+        start = place.route.start
+        if start is None:
+            return None
+        client.route = place.route.name
+        return start(Arriving(arrived), place.host, port, failed)
 
     async def dial(self, client: Client, host: str, port: int) -> asyncio.Transport:
         """A connected, paused transport.  Raises an OSError of usernet/errors.py, of the kernel, or Forbidden."""

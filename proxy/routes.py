@@ -29,12 +29,23 @@ class Net(Protocol):
     async def resolve(self, name: str) -> Sequence[str]: ...
 
 
+class Begun(Protocol):
+    """Something that is under way and can be given up."""
+
+    def cancel(self) -> object: ...
+
+
+# Network.start_connection: by calls, where there is nothing to wait for but the answer; else None.
+Start = Callable[[asyncio.BaseProtocol, str, int, Callable[[Exception], None]], Begun | None]
+
+
 class Route(NamedTuple):
-    """`takes_names`: its net is given names as they are, and resolves them at its far end."""
+    """`takes_names`: its net is given names as they are, and resolves them at its far end.  `start`: if it can."""
 
     name: str
     net: Net
     takes_names: bool = False
+    start: Start | None = None
 
 
 class HostNet:

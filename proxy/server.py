@@ -181,7 +181,12 @@ class Proxy:
         """`net` is the route "tunnel", which what no rule names takes; `routes` are those besides that rules name."""
         loop = asyncio.get_running_loop()
         self._policy = Policy()
-        dialer = Dialer({TUNNEL: Route(TUNNEL, net), **(routes or {})}, rules, self._policy, dial_timeout)
+        dialer = Dialer(
+            {TUNNEL: Route(TUNNEL, net, start=getattr(net, "start_connection", None)), **(routes or {})},
+            rules,
+            self._policy,
+            dial_timeout,
+        )
         self._context = Context(loop, dialer, limits)
         self._context.write = access_log
         self._context.pages = pages

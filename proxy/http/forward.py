@@ -355,7 +355,7 @@ class Forward:
         handler.client.end(str(self._status))
         if origin is not None and not (self._reusable and not origin.ended and not origin.buffer):
             self._drop_origin(cleanly=True)
-        if self._keeps and not handler.ended:
+        if self._keeps and (handler.held or not handler.ended):
             handler.next_request()
         else:
             handler.farewell(b"")

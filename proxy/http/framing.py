@@ -141,7 +141,7 @@ class Body:
                 raise HeadError(431, "the trailers are larger than 8 KiB")
             return None
         trailers = parse_fields(bytes(buffer[at : end - 2]))
-        if any(name.lower() in NOT_IN_TRAILERS for name, _ in trailers):
+        if any(name.lower().replace(b"_", b"-") in NOT_IN_TRAILERS for name, _ in trailers):
             raise HeadError(400, "a field that has no place in trailers")
         self.trailers = trailers
         self._state = State.DONE

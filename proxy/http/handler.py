@@ -81,7 +81,9 @@ class HttpHandler(Handler):
         try:
             raw = scanner.take(self.held)
             if raw is None:
-                if self._kept_alive:
+                if self.ended:
+                    self.transport.close()  # half a request
+                elif self._kept_alive:
                     self._kept_alive = False
                     self.context.deadlines.start(self, self.context.limits.head_timeout)
                 return

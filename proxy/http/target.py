@@ -71,8 +71,12 @@ def parse_absolute(method: bytes, target: bytes) -> Target:
 
 
 def wants_upgrade(head: RequestHead) -> bytes | None:
-    """The Upgrade field's value, where it is meant (RFC 9110 section 7.8); HTTP/1.0 cannot mean it."""
-    if b"upgrade" not in head.options or head.minor == 0:
+    """The Upgrade field's value, where it is meant (RFC 9110 section 7.8); HTTP/1.0 cannot mean it.
+
+    With a body it is left out, as a hop may: some parsers (llhttp's way of reading CONNECT) then take that for the new
+    protocol's first bytes.
+    """
+    if b"upgrade" not in head.options or head.minor == 0 or head.framing:
         return None
     return b", ".join(head.meant.get(b"upgrade", ())) or None
 

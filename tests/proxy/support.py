@@ -223,9 +223,10 @@ async def bench(
     allow_from: Sequence[str] = (),
     certificate: Certificate | None = None,
     pages: OwnPages | None = None,
+    net: LoopNet | None = None,
 ) -> AsyncIterator[Bench]:
     """A proxy that listens."""
-    net = LoopNet()
+    net = net or LoopNet()
     proxy = Proxy(
         net,
         routes=routes,

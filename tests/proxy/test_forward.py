@@ -425,6 +425,16 @@ async def test_client_may_end_its_half_after_the_request() -> None:
         assert (await client.rest()).endswith(b"ok")
 
 
+async def test_all_of_a_pipeline_is_answered_after_its_end() -> None:
+    """Half a request at the end of it is none."""
+    script = Script(OK, OK, OK)
+    async with forwarding(script) as (_, client, port):
+        await client.send((line(b"GET", port) + b"\r\n") * 3 + b"GET http://")
+        client.end()
+        assert (await client.rest()).count(b"\r\n\r\nok") == 3
+        assert script.connections == 1
+
+
 async def test_origin_that_closed_meanwhile_is_dialled_again() -> None:
     """A safe request meets a connection that the origin ends at that moment: once more, on a fresh one."""
 

@@ -49,6 +49,7 @@ TERMINATED = Reply(GENERAL_FAILURE, 502, "connection_terminated", "the destinati
 INCOMPLETE = Reply(GENERAL_FAILURE, 502, "http_response_incomplete", "the origin ended before its response did")
 NOT_HTTP = Reply(GENERAL_FAILURE, 502, "http_protocol_error", "the origin's response is not valid HTTP/1.1")
 UPSTREAM = Reply(GENERAL_FAILURE, 502, "destination_unavailable", "the upstream proxy did not connect")
+LOOP = Reply(GENERAL_FAILURE, 502, "proxy_loop_detected", "the request has been through this proxy before")
 LIMIT = Reply(GENERAL_FAILURE, 503, "connection_limit_reached", "the proxy is out of descriptors or memory")
 INTERNAL = Reply(GENERAL_FAILURE, 500, "proxy_internal_error", "the proxy failed")
 

@@ -177,6 +177,7 @@ class Proxy:
         limits: Limits = Limits(),  # noqa: B008  (frozen)
         access_log: Callable[[Client, str], None] | None = None,
         pages: OwnPages | None = None,
+        via: str | None = None,
     ) -> None:
         """`net` is the route "tunnel", which what no rule names takes; `routes` are those besides that rules name."""
         loop = asyncio.get_running_loop()
@@ -190,6 +191,7 @@ class Proxy:
         self._context = Context(loop, dialer, limits)
         self._context.write = access_log
         self._context.pages = pages
+        self._context.via = via.encode() if via is not None else None
         self._context.on_room = self._on_room
         self._drained: asyncio.Future[None] | None = None
         self._listeners: list[Listener] = []

@@ -38,6 +38,8 @@ class Limits:
     head_timeout: float = 10.0  # from a head's first byte to its last
     keepalive_timeout: float = 75.0  # an HTTP client between two requests
     idle_timeout: float = 7440.0  # nothing either way: RFC 5382 REQ-5 asks for 2 h 4 min at least
+    idle_origins: int = 4  # connections to origins that an HTTP client's connection keeps besides the one in use
+    origin_timeout: float = 60.0  # such a connection without a request
     linger_timeout: float = 2.0  # for a refusal to arrive
     associations: int = 4096  # of SOCKS5 clients for UDP, in all; each counts as a connection, too
     associations_per_client: int = 1024  # per client address: programs that capture a whole host open one per socket
@@ -70,7 +72,7 @@ class Session(Protocol):
 class Context:
     __slots__ = (
         "_scratch", "associations", "clients", "closing", "counters", "deadlines", "dialer", "handshakes", "limits",
-        "loop", "on_room", "open", "pages", "sessions", "write",
+        "loop", "on_room", "open", "pages", "sessions", "via", "write",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -88,6 +90,7 @@ class Context:
         self.on_room: Callable[[], None] | None = None  # somebody left: accepting may go on
         self.write: Callable[[Client, str], None] | None = None  # the access log
         self.pages: OwnPages | None = None  # what HTTP clients may ask of the proxy itself
+        self.via: bytes | None = None  # the name to say in Via fields, where they are wanted
         self._scratch: memoryview | None = None
 
     @property

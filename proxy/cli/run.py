@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import click
@@ -24,6 +25,12 @@ def _host_names(context: click.Context, parameter: click.Parameter, value: tuple
         return tuple(parse_host(name.strip("[]").encode()) for name in value)
     except BadHost as bad:
         raise click.BadParameter(f"{bad}; name the host alone, without a port.", context, parameter) from None
+
+
+def _token(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and re.fullmatch("[0-9A-Za-z._-]+", value) is None:
+        raise click.BadParameter("A name is made of letters, digits, '.', '-' and '_'.", context, parameter)
+    return value
 
 
 @click.command(short_help="Run a tunnel and a proxy in front of it.")
@@ -69,6 +76,12 @@ def _host_names(context: click.Context, parameter: click.Parameter, value: tuple
     help="One line for each request when it is over, on standard output.",
 )
 @click.option("--access-log-file", type=click.Path(dir_okay=False), metavar="FILE", help="Append it to FILE instead.")
+@click.option(
+    "--via",
+    metavar="NAME",
+    callback=_token,
+    help="Say in HTTP's Via fields that messages came through NAME, and refuse a request that did before: a loop.",
+)
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -90,6 +103,7 @@ def command(
     hostname: tuple[str, ...],
     access_log: str,
     access_log_file: str | None,
+    via: str | None,
     allow_anyone: bool,
     loop: str,
     verbose: int,
@@ -116,7 +130,9 @@ def command(
 
         listeners.need_http(plan, "--http-proxy-tls-cert")
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
-    options = app.Options(plan, port, dial_timeout, allow_anyone, certificate=certificate, hostnames=hostname)
+    options = app.Options(
+        plan, port, dial_timeout, allow_anyone, certificate=certificate, hostnames=hostname, via=via
+    )
     if access_log != "off":
         from proxy.accesslog import AccessLog
 

@@ -45,6 +45,7 @@ class Options:
     dial_timeout: float = 10.0  # s
     allow_anyone: bool = False  # listen beyond this machine without credentials
     access_log: AccessLog | None = None
+    via: str | None = None  # the name for Via fields
     certificate: Certificate | None = None  # HTTP is spoken inside TLS as well
     hostnames: Sequence[str] = ()  # of the proxy, besides its addresses
 
@@ -75,6 +76,7 @@ async def run(config: Config, options: Options) -> None:
                 dial_timeout=options.dial_timeout,
                 allow_anyone=options.allow_anyone,
                 access_log=options.access_log,
+                via=options.via,
                 certificate=options.certificate,
                 pages=pages,
             ) as bound,

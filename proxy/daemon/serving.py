@@ -65,6 +65,7 @@ async def serve(
     dial_timeout: float = 10.0,
     allow_anyone: bool = False,
     access_log: AccessLog | None = None,
+    via: str | None = None,
     certificate: Certificate | None = None,
     pages: OwnPages | None = None,
 ) -> AsyncIterator[list[Bound]]:
@@ -77,6 +78,7 @@ async def serve(
         limits=Limits(connections=client_limit(descriptor_limit())),
         access_log=access_log,
         pages=pages,
+        via=via,
     )
     users = Users((user.name, user.secret) for user in access.users) if access.users else None
     terms = Terms(users, tuple(ip_network(format_network(net)) for net in access.allow_from), certificate)

@@ -1,7 +1,7 @@
 """Forwarding: requests in absolute-form to their origins (RFC 9110 section 7, RFC 9112).
 
-One `Forward` serves a client's connection, one request after the other, and keeps the connection to the last origin for
-the next request to the same.
+One `Forward` serves a client's connection, one request after the other.  The connection to the last origin stays for
+the next request; those to a few others are in pool.py.
 
     begin -> (dial -> connected) -> _pump_request | _pump_response -> _finish -> handler.next_request
 
@@ -29,9 +29,18 @@ from proxy.http.head import (
     response_framing,
 )
 from proxy.http.origin import Key, Origin
-from proxy.http.target import Target, end_to_end, expects_continue, fields_to_origin, wants_upgrade
+from proxy.http.pool import Pool
+from proxy.http.target import (
+    Target,
+    came_from,
+    end_to_end,
+    expects_continue,
+    fields_to_origin,
+    via_field,
+    wants_upgrade,
+)
 from proxy.http.writing import CLOSE_FIELD, framed, in_chunks, without_length, write_body, write_end, write_head
-from proxy.replies import INCOMPLETE, NOT_HTTP, TERMINATED, Reply
+from proxy.replies import INCOMPLETE, LOOP, NOT_HTTP, TERMINATED, Reply
 from proxy.session import Context, log
 from usernet.aio.relay import reset
 
@@ -68,13 +77,14 @@ class Host(Protocol):
 
 class Forward:
     __slots__ = (
-        "_expecting", "_handler", "_head", "_interim", "_keeps", "_origin", "_request", "_request_body",
+        "_expecting", "_handler", "_head", "_interim", "_keeps", "_origin", "_pool", "_request", "_request_body",
         "_request_done", "_response_body", "_response_chunked", "_response_done", "_retry", "_reusable", "_status",
         "_target",
     )  # fmt: skip
 
     def __init__(self, handler: Host) -> None:
         self._handler = handler
+        self._pool = Pool(handler.context)
         self._origin: Origin | None = None
         self._head: RequestHead
         self._target: Target
@@ -94,6 +104,12 @@ class Forward:
 
     def begin(self, head: RequestHead, target: Target) -> None:
         """A request whose head is checked.  Raises HeadError."""
+        via = self._handler.context.via
+        if via is not None and came_from(head, via):
+            self._handler.context.counters.refuse(LOOP.token)
+            self._handler.client.end(LOOP.token)
+            self._handler.rejected(LOOP)
+            return
         fields = fields_to_origin(head, target)
         if fields is None:
             if head.method == b"OPTIONS":
@@ -103,6 +119,8 @@ class Forward:
                     answer(405, ENDS_HERE, "Allow: OPTIONS", proxy_status("http_request_error", ENDS_HERE))
                 )
             return
+        if via is not None:
+            fields.append(via_field(head, via))
         self._request = write_head(b"%b %b HTTP/1.1" % (head.method, target.path), fields)
         self._head, self._target = head, target
         self._keeps = persists(head)
@@ -111,10 +129,12 @@ class Forward:
         self._response_body = None
         self._interim = 0
         self._request_done = self._response_done = False
-        origin = self._origin
-        if origin is not None and origin.key == self._key() and not origin.transport.is_closing():
-            self._handler.client.route = origin.route
+        origin, key = self._origin, self._key()
+        if origin is None or origin.key != key or origin.transport.is_closing():
+            origin = self._change_origin(key)
+        if origin is not None:
             self._retry = head.method in RETRIED and not head.framing
+            self._handler.client.route = origin.route
             self._send_request(origin)
         else:
             self._dial()
@@ -151,6 +171,7 @@ class Forward:
     def close(self) -> None:
         """The client's connection is over, or goes on without us."""
         self._drop_origin(cleanly=self._request_done and self._response_done)
+        self._pool.close()
 
     # -- the dial --
 
@@ -171,6 +192,18 @@ class Forward:
         if not self._handler.full:
             tunnel.resume_reading()
         self._send_request(self._origin)
+
+    def _change_origin(self, key: Key) -> Origin | None:
+        """The present one is not for this request; take one that was kept, where there is one."""
+        present, self._origin = self._origin, self._pool.take(key)
+        if present is not None and not present.transport.is_closing():
+            self._pool.put(present)
+        origin = self._origin
+        if origin is not None:
+            origin.owner = self
+            if self._handler.full:
+                origin.transport.pause_reading()
+        return origin
 
     def _drop_origin(self, *, cleanly: bool) -> None:
         origin, self._origin = self._origin, None
@@ -316,6 +349,9 @@ class Forward:
         self._response_chunked = in_chunks(framing, self._head.minor)
         fields = end_to_end(head.fields, head.options, request=False)
         fields = without_length(fields) if head.status == 204 else framed(fields, framing, self._head.minor)
+        via = self._handler.context.via
+        if via is not None:
+            fields.append(via_field(head, via))
         if not self._keeps:
             fields.append(CLOSE_FIELD)
         if head.status == 426:  # RFC 9110 section 15.5.22: it says which protocol is wanted

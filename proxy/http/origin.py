@@ -19,7 +19,8 @@ Key = tuple[str, int, str | None]  # host, port, and the user whose rules led th
 
 
 class Origin(asyncio.Protocol):
-    """The connection to an origin.  `owner` is None once nobody is interested in what it still says."""
+    """The connection to an origin.  `owner` is None while nobody is interested in what it says: then its next word is
+    its last.  `route` is the name of the one it was dialled by."""
 
     __slots__ = ("buffer", "ended", "full", "key", "owner", "route", "scanner", "transport")
 
@@ -27,7 +28,7 @@ class Origin(asyncio.Protocol):
         self.owner: Owner | None = owner
         self.transport = transport
         self.key = key
-        self.route = route  # by which it was reached
+        self.route = route
         self.buffer = bytearray()
         self.scanner = HeadScanner()
         self.ended = False
@@ -36,6 +37,8 @@ class Origin(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.owner is not None:
             self.owner.origin_data(data)
+        else:
+            self.transport.abort()
 
     def eof_received(self) -> bool:
         self._end(clean=True)
@@ -49,6 +52,12 @@ class Origin(asyncio.Protocol):
             self.ended = True
             if self.owner is not None:
                 self.owner.origin_ended(clean)
+            else:
+                self.transport.close()
+
+    def expired(self) -> None:
+        """It was kept long enough (pool.py)."""
+        self.close(cleanly=True)
 
     def pause_writing(self) -> None:
         self.full = True

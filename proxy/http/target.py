@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from proxy.http.head import Fields, HeadError, RequestHead, elements
+from proxy.http.head import Fields, HeadError, RequestHead, ResponseHead, elements
 from proxy.names import BadHost, parse_host, parse_port
 
 AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@?#\\%]+))(?::([0-9]+))?")  # no userinfo, no zone id
@@ -89,6 +89,18 @@ def expects_continue(head: RequestHead) -> bool:
     if len(expected) > 1 or expected[0].lower() != b"100-continue":
         raise HeadError(417, "an expectation other than 100-continue")
     return head.framing != 0  # else there is nothing to go on with
+
+
+def came_from(head: RequestHead, name: bytes) -> bool:
+    """Whether the proxy of this name has forwarded the request already (RFC 9110 section 7.6.3): a loop."""
+    if b"via" not in head.meant:
+        return False
+    return any(part.split()[1:2] == [name.lower()] for part in elements(head.meant, b"via"))
+
+
+def via_field(head: RequestHead | ResponseHead, name: bytes) -> tuple[bytes, bytes]:
+    """It goes behind those that are there."""
+    return b"Via", b"1.%d %b" % (head.minor, name)
 
 
 def end_to_end(

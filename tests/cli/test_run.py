@@ -95,6 +95,23 @@ async def test_a_page_and_a_clean_stop(far: Far, number: signal.Signals) -> None
     assert "Traceback" not in daemon.text
 
 
+async def test_via_is_said_and_obeyed(far: Far) -> None:
+    async with Daemon.start(
+        "run", str(far.file), "--outbound-http-proxy-listen", "127.0.0.1:0", "--via", "here"
+    ) as daemon:
+        port = await port_of(daemon, "HTTP")
+        for field, answer in (
+            ("Via: 1.1 there\r\n", "\nVia: 1.1 here\r"),
+            ("Via: 1.1 here\r\n", "proxy_loop_detected"),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET http://{FAR}/ HTTP/1.1\r\nHost: {FAR}\r\n{field}\r\n".encode())
+            assert answer in (await reader.readuntil(b"\r\n\r\n")).decode()
+            writer.close()
+            await writer.wait_closed()
+        assert await daemon.stop() == 0
+
+
 async def test_the_handshake_happens_at_the_start(far: Far) -> None:
     """Before any client comes: whoever starts it learns at once whether the keys are right."""
     async with Daemon.start("run", str(far.file), "--socks5-server", "127.0.0.1:0") as daemon:

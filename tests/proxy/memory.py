@@ -116,9 +116,15 @@ async def settle() -> None:
 
 
 @contextlib.asynccontextmanager
-async def dialogue(users: Users | None = None) -> AsyncIterator[Dialogue]:
+async def dialogue(
+    users: Users | None = None,
+    *,
+    via: bytes | None = None,
+    limits: Limits = Limits(),  # noqa: B008  (frozen)
+) -> AsyncIterator[Dialogue]:
     loop = asyncio.get_running_loop()
-    context = Context(loop, cast(Dialer, None), Limits())
+    context = Context(loop, cast(Dialer, None), limits)
+    context.via = via
     made = Dialogue(context, users)
     context.dialer = cast(Dialer, made)
     try:

@@ -391,7 +391,7 @@ async def test_next_origin_and_pipeline() -> None:
         await client.send(b"".join(get))
         for _ in range(3):
             assert (await response(client))[1] == b"ok"
-        assert (one.connections, two.connections) == (2, 1)
+        assert (one.connections, two.connections) == (1, 1)
         assert made.proxy.statistics().http_forward == 3
 
 

@@ -471,3 +471,37 @@ async def test_upgrade_required() -> None:
             b"HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: a/1\r\nContent-Length: 0\r\n\r\n"
         )
         assert b"\r\nConnection: Upgrade\r\nUpgrade: a/1\r\n" in made.client.said
+
+
+# -- Via (RFC 9110 section 7.6.3), where a name was given for it --
+
+
+async def test_via() -> None:
+    async with dialogue(via=b"here") as made:
+        await made.say([GET + HOST + b"Via: 1.0 fred, 1.1 hereby (here)\r\n\r\n"])
+        assert made.origin.said.endswith(b"\r\nVia: 1.0 fred, 1.1 hereby (here)\r\nVia: 1.1 here\r\n\r\n")
+        made.origin.hear(b"HTTP/1.0 204 No Content\r\nVia: 1.1 there\r\n\r\n")
+        assert b"\r\nVia: 1.1 there\r\nVia: 1.0 here\r\n" in made.client.said
+
+
+async def test_via_of_an_old_client() -> None:
+    async with dialogue(via=b"here") as made:
+        await made.say([b"GET http://192.0.2.1/ HTTP/1.0\r\n\r\n"])
+        assert made.origin.said.endswith(b"\r\nVia: 1.0 here\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "field", [b"1.1 here", b"1.0 fred, HTTP/1.1  Here (x)", b"1.1 a\r\nVia: 1.1 here", b",1.1\there,"]
+)
+async def test_loop(field: bytes) -> None:
+    async with dialogue(via=b"here") as made:
+        await made.say([GET + HOST + b"Via: " + field + b"\r\n\r\n"])
+        assert made.dialled == []
+        assert made.client.said.startswith(b"HTTP/1.1 502 ")
+        assert b"\r\nProxy-Status: usernet; error=proxy_loop_detected; " in made.client.said
+
+
+async def test_no_via_unless_asked() -> None:
+    async with dialogue() as made:
+        await made.say([GET + HOST + b"Via: 1.1 here\r\n\r\n"])
+        assert made.origin.said.count(b"Via") == 1

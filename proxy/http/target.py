@@ -12,6 +12,7 @@ from proxy.http.head import Fields, HeadError, RequestHead, ResponseHead, elemen
 from proxy.names import BadHost, parse_host, parse_port
 
 AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/@?#\\%]+))(?::([0-9]+))?")  # no userinfo, no zone id
+SCHEMES = (b"http", b"ws")  # the latter is how aiohttp asks for a WebSocket; its port is 80, too (RFC 6455 section 3)
 AUTHORITY_END = re.compile(rb"[/?]")
 
 # Always between two neighbours only; Proxy-* besides
@@ -54,9 +55,9 @@ def parse_connect(target: bytes) -> tuple[str, int]:
 
 
 def parse_absolute(method: bytes, target: bytes) -> Target:
-    """Absolute-form with the scheme http.  Raises HeadError."""
+    """Absolute-form.  Raises HeadError."""
     scheme, separator, rest = target.partition(b"://")
-    if not separator or scheme.lower() != b"http":
+    if not separator or scheme.lower() not in SCHEMES:
         raise HeadError(400, "the target of a request to a proxy begins with http://")
     if b"#" in target:  # RFC 9112 section 3.2.2: absolute-URI has no fragment
         raise HeadError(400, "a fragment in the target")

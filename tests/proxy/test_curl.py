@@ -129,8 +129,9 @@ async def test_anyauth() -> None:
     """curl asks first without credentials, hears 407, and comes again."""
     async with origin(b"hello") as port, bench(credentials=CREDENTIALS) as made:
         proxy = ("--proxy", f"http://127.0.0.1:{made.port}", "--proxy-user", "alice:pa:ss", "--proxy-anyauth")
-        for extra in ((), ("-p",)):
+        for extra, connections in (((), 1), (("-p",), 3)):  # CONNECT's refusal ends its connection
             assert await curl(*proxy, *extra, f"http://origin.test:{port}/blob") == (0, b"hello")
+            assert made.proxy.statistics().accepted == connections
 
 
 async def test_parallel() -> None:

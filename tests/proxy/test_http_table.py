@@ -188,6 +188,7 @@ GOOD: list[tuple[str, bytes, bytes]] = [  # what the client says, what the origi
     ("OPTIONS", b"OPTIONS http://192.0.2.1 HTTP/1.1\r\n" + HOST, b"OPTIONS * HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n"),
     ("IPv6, port", b"GET HTTP://[2001:DB8::1]:81/ HTTP/1.1\r\n" + HOST,
      b"GET / HTTP/1.1\r\nHost: [2001:DB8::1]:81\r\n\r\n"),
+    ("ws", b"GET ws://192.0.2.1/ HTTP/1.1\r\n" + HOST, b"GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n"),
     ("HTTP/1.0", b"GET http://192.0.2.1/ HTTP/1.0\r\n", b"GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n"),
     ("hop by hop", GET + HOST + b"Connection: X, , y\r\nX: 1\r\nY: 2\r\nKeep-Alive: 5\r\nProxy-Connection: a\r\n"
      b"Proxy-X: b\r\nProxy-Authorization: Basic c\r\nTE: gzip\r\nTrailer: d\r\nUpgrade: e\r\nZ: 3\r\n",

@@ -130,9 +130,7 @@ def command(
 
         listeners.need_http(plan, "--http-proxy-tls-cert")
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
-    options = app.Options(
-        plan, port, dial_timeout, allow_anyone, certificate=certificate, hostnames=hostname, via=via
-    )
+    options = app.Options(plan, port, dial_timeout, allow_anyone, certificate=certificate, hostnames=hostname, via=via)
     if access_log != "off":
         from proxy.accesslog import AccessLog
 

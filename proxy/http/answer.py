@@ -36,7 +36,7 @@ def proxy_status(token: str, reason: str) -> str:
 
 def refusal(reply: Reply) -> bytes:
     """For a dial's or an origin's failure."""
-    return answer(reply.status, reply.reason, proxy_status(reply.token, reply.reason))
+    return answer(reply.status, f"{reply.reason}; {reply.remedy}", proxy_status(reply.token, reply.reason))
 
 
 def fault(status: int, reason: str) -> bytes:

@@ -9,6 +9,7 @@ import errno
 import pytest
 
 from proxy.auth import Users
+from proxy.replies import reply_for
 from proxy.session import Limits
 from tests.proxy.support import bench, echo, serving, until
 from usernet.errors import (
@@ -105,6 +106,8 @@ async def test_answer_names_the_cause(method: bytes, error: BaseException, statu
         assert b"\r\nProxy-Status: usernet; error=" + token + b'; details="' in heard
         assert b"secret" not in heard
         assert b"path" not in heard
+        reply = reply_for(error)
+        assert heard.endswith(f"\r\n\r\n{reply.reason}; {reply.remedy}\n".encode())
         assert made.net.dialled == [("192.0.2.1", 80)]
 
 

@@ -209,7 +209,9 @@ def test_socks_events() -> None:
 def test_replies() -> None:
     """Each has one line and an error type; nobody knows an error that is none."""
     for _, reply in BY_TYPE:
-        assert "\n" not in reply.reason
+        assert not set('\n\r"\\') & set(reply.reason + reply.remedy), "it goes into a field, quoted"
+        assert reply.reason
+        assert reply.remedy
         assert reply.token.replace("_", "").isalpha()
         assert 400 <= reply.status < 600
         assert 0 < reply.socks <= 8

@@ -21,11 +21,10 @@ from proxy.client import Client
 from proxy.session import Context
 from proxy.socks.answers import Answers
 from proxy.socks.datagram import DESTINATION, header_end
-from proxy.socks.mapping import Mapping, SocketName
+from proxy.socks.mapping import Mapping, SocketName, enlarge
 from usernet.errors import WireError
 
 BATCH: Final = 64  # datagrams; then the loop gets its turn
-SOCKET_BUFFER: Final = 1 << 20  # B, as far as the machine allows: the usual 208 KiB hold three datagrams of 60 KB
 
 
 class TooMany(OSError):
@@ -165,8 +164,7 @@ def _bind(name: SocketName) -> socket.socket:
     relay = socket.socket(socket.AF_INET if len(name) == 2 else socket.AF_INET6, socket.SOCK_DGRAM)
     try:
         relay.setblocking(False)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            relay.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        enlarge(relay)
         relay.bind((name[0], 0, *name[2:]))
     except BaseException:
         relay.close()

@@ -15,7 +15,14 @@ import uvloop
 from proxy.certificate import Certificate
 from tests.support.certificates import Authority, Pair
 
-_ON_BOTH = ("test_relay.py", "test_over_tunnel.py", "test_server.py", "test_tls.py", "test_associate_over_tunnel.py")
+_ON_BOTH = (
+    "test_relay.py",
+    "test_over_tunnel.py",
+    "test_server.py",
+    "test_tls.py",
+    "test_associate.py",
+    "test_associate_over_tunnel.py",
+)
 
 
 @pytest.fixture(autouse=True)

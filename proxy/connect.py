@@ -76,6 +76,9 @@ class Handler(asyncio.Protocol, abc.ABC):
 
     # -- Session, Expiring --
 
+    def drain(self) -> None:
+        """The dialogue goes on to its request, or its deadline."""
+
     def abort(self) -> None:
         self.transport.abort()
 

@@ -50,7 +50,8 @@ class Sniffer(asyncio.Protocol):
             self._transport.abort()
             return
         context.begin_handshake(self)
-        context.deadlines.start(self, context.limits.sniff_timeout)
+        limits = context.limits
+        context.deadlines.start(self, limits.linger_timeout if context.draining else limits.sniff_timeout)
 
     def data_received(self, data: bytes) -> None:
         opener = self._openers.get(sniff(data[0]) or "")
@@ -69,6 +70,9 @@ class Sniffer(asyncio.Protocol):
 
     def expired(self) -> None:
         self._context.counters.refuse("sniff-timeout")
+        self._transport.close()
+
+    def drain(self) -> None:
         self._transport.close()
 
     def abort(self) -> None:

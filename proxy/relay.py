@@ -29,6 +29,9 @@ class _Side(Side):
         self.ended = ended
         self.idle = 0
 
+    def drain(self) -> None:
+        """It ends when its two ends do."""
+
 
 class ClientSide(_Side, asyncio.BufferedProtocol):
     """Reads from the client.  It is also the session that is counted: `idle` here stands for both directions."""

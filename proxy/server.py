@@ -36,6 +36,15 @@ PROTOCOLS = frozenset({SOCKS5, HTTP})
 BACKLOG = 1024
 ACCEPT_BURST = 64  # then the loop gets its turn
 ACCEPT_PAUSE = 0.25  # after an error such as EMFILE, which would otherwise repeat at once and for ever
+# accept(2), "Error handling": these are the new connection's, which is gone with them; the next may be well.
+OF_THE_CLIENT = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED", "EINTR", "ENETDOWN", "EPROTO", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH",
+        "EOPNOTSUPP", "ENETUNREACH", "EPERM",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
 CLOSE_TIMEOUT = 1.0
 LOG_INTERVAL = 60.0  # the same complaint again only after so long a pause
 
@@ -116,9 +125,11 @@ class Listener:
                 return
             try:
                 sock, address = self._socket.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except BlockingIOError:
                 return
             except OSError as error:
+                if error.errno in OF_THE_CLIENT:
+                    continue
                 self._pause(errno.errorcode.get(error.errno or 0, "an error"), ACCEPT_PAUSE)
                 return
             sock.setblocking(False)
@@ -233,14 +244,30 @@ class Proxy:
         self._listeners += made
         return made
 
-    async def close(self) -> None:
-        """Stop listening, end every connection, and wait until they are gone."""
+    def drain(self) -> None:
+        """Stop listening, and let every client finish what it is at: `unfinished` tells how many still do."""
         context = self._context
-        context.closing = True
+        context.draining = True
+        self._stop_listening()
+        for session in list(context.sessions):
+            session.drain()
+
+    def unfinished(self) -> int:
+        """Clients, and relays whose client has gone but whose last bytes the far end has not taken yet."""
+        context = self._context
+        return max(context.open - sum(context.associations.values()), len(context.sessions))  # those have two places
+
+    def _stop_listening(self) -> None:
         for listener in self._listeners:
             self._policy.own.discard((listener.address, listener.port))
             listener.close()
         self._listeners.clear()
+
+    async def close(self) -> None:
+        """Stop listening, end every connection, and wait until they are gone."""
+        context = self._context
+        context.closing = True
+        self._stop_listening()
         self._sweep_timer.cancel()
         context.deadlines.close()
         for session in list(context.sessions):

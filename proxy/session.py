@@ -12,10 +12,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
 from proxy.client import Client
-from proxy.deadlines import Deadlines, Expiring
+from proxy.deadlines import Deadlines
 from proxy.dialer import Dialer
 from proxy.http.own import OwnPages
 from usernet.aio.relay import end_writing
@@ -24,6 +25,7 @@ log = logging.getLogger("usernet.proxy")
 
 SCRATCH = 256 << 10
 SWEEPS = 8  # per idle_timeout
+IDLE_TIMEOUT = 7440.0  # s: RFC 5382 REQ-5 asks for 2 h 4 min at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,13 @@ class Limits:
     """Seconds and counts that bound what clients can hold."""
 
     connections: int = 8192  # in all; the caller derives it from RLIMIT_NOFILE
-    connections_per_client: int | None = None  # per client address
-    handshakes: int = 1024  # connections that have not finished their dialogue; the oldest makes room
+    connections_per_client: int | None = None  # per IPv4 address, or IPv6 network (`counted_as`)
+    handshakes: int = 4096  # connections that have not finished their dialogue; the oldest makes room
     sniff_timeout: float = 15.0  # until the first byte
     handshake_timeout: float = 15.0  # from then until the whole SOCKS request
     head_timeout: float = 10.0  # from a head's first byte to its last
     keepalive_timeout: float = 75.0  # an HTTP client between two requests
-    idle_timeout: float = 7440.0  # nothing either way: RFC 5382 REQ-5 asks for 2 h 4 min at least
+    idle_timeout: float = IDLE_TIMEOUT  # nothing either way
     idle_origins: int = 4  # connections to origins that an HTTP client's connection keeps besides the one in use
     origin_timeout: float = 60.0  # such a connection without a request
     linger_timeout: float = 2.0  # for a refusal to arrive
@@ -65,14 +67,17 @@ class Counters:
 class Session(Protocol):
     idle: int  # sweeps since the last byte
 
+    def drain(self) -> None:
+        """The proxy is to stop: end now if nothing was asked for yet, else after what is at hand."""
+
     def abort(self) -> None:
         """End now, both sides."""
 
 
 class Context:
     __slots__ = (
-        "_scratch", "associations", "clients", "closing", "counters", "deadlines", "dialer", "handshakes", "limits",
-        "loop", "on_room", "open", "pages", "sessions", "via", "write",
+        "_scratch", "associations", "clients", "closing", "counters", "deadlines", "dialer", "draining", "handshakes",
+        "limits", "loop", "on_room", "open", "pages", "sessions", "via", "write",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -82,11 +87,12 @@ class Context:
         self.counters = Counters()
         self.deadlines = Deadlines(loop)
         self.sessions: set[Session] = set()
-        self.handshakes: dict[Expiring, None] = {}  # in order of arrival
-        self.clients: dict[str, int] = {}  # connections by client address, where they are limited
-        self.associations: dict[str, int] = {}  # by client address
+        self.handshakes: dict[Session, None] = {}  # in order of arrival
+        self.clients: dict[str, int] = {}  # connections by `counted_as`, where they are limited
+        self.associations: dict[str, int] = {}  # by `counted_as`
         self.open = 0
         self.closing = False  # whoever still arrives is sent away
+        self.draining = False  # each client's request is its last
         self.on_room: Callable[[], None] | None = None  # somebody left: accepting may go on
         self.write: Callable[[Client, str], None] | None = None  # the access log
         self.pages: OwnPages | None = None  # what HTTP clients may ask of the proxy itself
@@ -100,23 +106,25 @@ class Context:
             self._scratch = memoryview(bytearray(SCRATCH))
         return self._scratch
 
-    def begin_handshake(self, member: Expiring) -> None:
-        """One more dialogue in flight; where there are too many, the oldest makes room."""
+    def begin_handshake(self, member: Session) -> None:
+        """One more dialogue in flight; where there are too many, the oldest makes room, at once and without a word."""
         if len(self.handshakes) >= self.limits.handshakes:
             oldest = next(iter(self.handshakes))
             del self.handshakes[oldest]
-            oldest.expired()
+            self.counters.refuse("handshake-limit")
+            oldest.abort()
         self.handshakes[member] = None
 
     def admit(self, client: Client) -> bool:
         """Give a client a place, unless its address has too many."""
         limit = self.limits.connections_per_client
         if limit is not None:
-            count = self.clients.get(client.address, 0)
+            where = counted_as(client.address)
+            count = self.clients.get(where, 0)
             if count >= limit:
                 self.counters.refuse("client-limit")
                 return False
-            self.clients[client.address] = count + 1
+            self.clients[where] = count + 1
         self.open += 1
         return True
 
@@ -129,13 +137,30 @@ class Context:
         """A client's place is free."""
         self.open -= 1
         if self.clients:
-            count = self.clients.get(client.address, 0) - 1
+            where = counted_as(client.address)
+            count = self.clients.get(where, 0) - 1
             if count > 0:
-                self.clients[client.address] = count
+                self.clients[where] = count
             else:
-                self.clients.pop(client.address, None)
+                self.clients.pop(where, None)
         if self.on_room is not None:
             self.on_room()
+
+
+def counted_as(address: str) -> str:
+    """Whom a client's address stands for when connections are counted.
+
+    A host chooses among the 2^64 addresses of its /64, and temporary ones are the default (RFC 8981), so that is what
+    is counted.  Not so with link-local addresses: there the whole link is one /64.
+    """
+    if ":" not in address:
+        return address
+    parsed = ip_address(address)
+    if not isinstance(parsed, IPv6Address) or parsed.is_link_local:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return parsed.packed[:8].hex()
 
 
 class Farewell(asyncio.Protocol):
@@ -165,6 +190,9 @@ class Farewell(asyncio.Protocol):
             self._context.deadlines.start(self, self._context.limits.linger_timeout)
         else:
             self._transport.abort()
+
+    def drain(self) -> None:
+        """It is about to end."""
 
     def abort(self) -> None:
         self._transport.abort()

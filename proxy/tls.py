@@ -74,6 +74,9 @@ class Handshake(asyncio.Protocol):
         self._context.counters.refuse("handshake-timeout")
         self._transport.close()
 
+    def drain(self) -> None:
+        """Its request is on the way, or its deadline."""
+
     def abort(self) -> None:
         self._transport.abort()
 

@@ -82,6 +82,33 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     callback=_token,
     help="Say in HTTP's Via fields that messages came through NAME, and refuse a request that did before: a loop.",
 )
+@click.option(
+    "--max-clients", type=click.IntRange(1), metavar="N", help="Clients at once. [default: what `ulimit -n` allows]"
+)
+@click.option(
+    "--max-clients-per-address",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Clients at once of one IPv4 address or IPv6 /64. [default: as many as in all]",
+)
+@click.option(
+    "--idle-timeout",
+    type=click.FloatRange(1),
+    default=7440.0,
+    show_default=True,
+    metavar="S",
+    callback=_finite,
+    help="Seconds after which a connection ends that neither side has sent anything on.",
+)
+@click.option(
+    "--drain",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    metavar="S",
+    callback=_finite,
+    help="Seconds that connections have to finish after INT or TERM; a second signal ends them at once.",
+)
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -104,6 +131,10 @@ def command(
     access_log: str,
     access_log_file: str | None,
     via: str | None,
+    max_clients: int | None,
+    max_clients_per_address: int | None,
+    idle_timeout: float,
+    drain: float,
     allow_anyone: bool,
     loop: str,
     verbose: int,
@@ -118,7 +149,7 @@ def command(
     if access_log_file is not None and access_log == "off":
         raise click.UsageError("--access-log-file needs --access-log text or json.")
     config = load(file)
-    from proxy.daemon import app, listeners, process
+    from proxy.daemon import app, listeners, process, serving
 
     process.set_up_log(verbose + more)
     for warning in config.warnings:
@@ -130,7 +161,11 @@ def command(
 
         listeners.need_http(plan, "--http-proxy-tls-cert")
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
-    options = app.Options(plan, port, dial_timeout, allow_anyone, certificate=certificate, hostnames=hostname, via=via)
+    caps = serving.Caps(max_clients, max_clients_per_address, idle_timeout)
+    options = app.Options(
+        plan, port, dial_timeout, allow_anyone,
+        certificate=certificate, hostnames=hostname, via=via, caps=caps, drain=drain,
+    )  # fmt: skip
     if access_log != "off":
         from proxy.accesslog import AccessLog
 

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 import usernet
 from proxy.accesslog import AccessLog
 from proxy.certificate import Certificate
+from proxy.daemon.draining import Drain
 from proxy.daemon.forwarding import forward, shown
 from proxy.daemon.hints import pac_url, shell_lines
 from proxy.daemon.listeners import Listen
 from proxy.daemon.narrator import Line, Narrator, format_endpoint, short_key
 from proxy.daemon.pac import PacPage
 from proxy.daemon.process import freeze_garbage, log, raise_descriptor_limit, stop_event
-from proxy.daemon.serving import Bound, serve
+from proxy.daemon.serving import Bound, Caps, serve
 from proxy.http.own import OwnPages
 from usernet.config import Config, Peer, format_network
 from usernet.errors import UsernetError
@@ -48,6 +49,8 @@ class Options:
     via: str | None = None  # the name for Via fields
     certificate: Certificate | None = None  # HTTP is spoken inside TLS as well
     hostnames: Sequence[str] = ()  # of the proxy, besides its addresses
+    caps: Caps | None = None  # None: the defaults
+    drain: float = 0.0  # s that connections have to finish when the process is told to stop
 
 
 async def run(config: Config, options: Options) -> None:
@@ -67,6 +70,7 @@ async def run(config: Config, options: Options) -> None:
         raise StartError(f"the tunnel cannot start{where}: {error.strerror or error}") from error
     pac = PacPage(config)
     pages = OwnPages({b"/proxy.pac": pac, b"/wpad.dat": pac}, options.hostnames)
+    drain = Drain(options.drain)
     try:
         async with (
             serve(
@@ -79,6 +83,8 @@ async def run(config: Config, options: Options) -> None:
                 via=options.via,
                 certificate=options.certificate,
                 pages=pages,
+                caps=options.caps,
+                drain=drain,
             ) as bound,
             forward(network, config.server_tunnels),
         ):
@@ -87,6 +93,7 @@ async def run(config: Config, options: Options) -> None:
             network.request_handshakes()
             freeze_garbage()
             await stop.wait()
+            await drain.wait()
     finally:
         teller.close()
         await close(network)

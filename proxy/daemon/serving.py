@@ -13,6 +13,7 @@ from proxy.accesslog import AccessLog
 from proxy.auth import Users
 from proxy.certificate import Certificate
 from proxy.client import Terms
+from proxy.daemon.draining import Drain
 from proxy.daemon.listeners import Listen, ListenError
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit, log
@@ -21,7 +22,7 @@ from proxy.mux import HTTP, SOCKS5, TLS
 from proxy.routes import DIRECT, TUNNEL, HostNet, Net, Route
 from proxy.rules import Rules
 from proxy.server import Listener, OpenListener, Proxy
-from proxy.session import Limits
+from proxy.session import IDLE_TIMEOUT, Limits
 from proxy.upstreams import upstream_routes
 from usernet.config import Access, format_network
 
@@ -33,8 +34,34 @@ REMEDIES = {
     errno.EADDRNOTAVAIL: "name an address of this machine, such as 127.0.0.1",
     errno.EACCES: "choose a port from 1024 up, which needs no privileges",
 }
+FEW_HANDSHAKES = 64  # in flight, which nobody is pushed out for
 FEW_CLIENTS = 256  # fewer at once are worth a word: a browser alone opens dozens
 ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What a person sets of proxy.session.Limits.  None: as many clients as there are descriptors for."""
+
+    clients: int | None = None
+    clients_per_address: int | None = None
+    idle_timeout: float = IDLE_TIMEOUT
+
+    def limits(self, descriptors: int) -> Limits:
+        clients = client_limit(descriptors)
+        if self.clients is not None:
+            if self.clients > clients:
+                log.warning(
+                    "%d clients at once are more than %d open files allow: %d", self.clients, descriptors, clients
+                )
+            clients = min(clients, self.clients)
+        # Half of many: whoever says nothing, or takes his time, leaves the other half to the rest.
+        return Limits(
+            connections=clients,
+            connections_per_client=self.clients_per_address,
+            handshakes=max(clients // 2, min(clients, FEW_HANDSHAKES)),
+            idle_timeout=self.idle_timeout,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +95,8 @@ async def serve(
     via: str | None = None,
     certificate: Certificate | None = None,
     pages: OwnPages | None = None,
+    caps: Caps | None = None,
+    drain: Drain | None = None,
 ) -> AsyncIterator[list[Bound]]:
     """Listen on all of them.  ListenError where one cannot be."""
     proxy = Proxy(
@@ -75,13 +104,15 @@ async def serve(
         routes=routes(access, net),
         rules=Rules(access.rules),
         dial_timeout=dial_timeout,
-        limits=Limits(connections=client_limit(descriptor_limit())),
+        limits=(caps or Caps()).limits(descriptor_limit()),
         access_log=access_log,
         pages=pages,
         via=via,
     )
     users = Users((user.name, user.secret) for user in access.users) if access.users else None
     terms = Terms(users, tuple(ip_network(format_network(net)) for net in access.allow_from), certificate)
+    if drain is not None:
+        drain.add(proxy.drain, proxy.unfinished)
     try:
         bound = []
         for listen in listeners:

@@ -352,6 +352,7 @@ class Forward:
         via = self._handler.context.via
         if via is not None:
             fields.append(via_field(head, via))
+        self._keeps &= not self._handler.context.draining
         if not self._keeps:
             fields.append(CLOSE_FIELD)
         if head.status == 426:  # RFC 9110 section 15.5.22: it says which protocol is wanted
@@ -391,7 +392,7 @@ class Forward:
         handler.client.end(str(self._status))
         if origin is not None and not (self._reusable and not origin.ended and not origin.buffer):
             self._drop_origin(cleanly=True)
-        if self._keeps and (handler.held or not handler.ended):
+        if self._keeps and (handler.held or not handler.ended) and not handler.context.draining:
             handler.next_request()
         else:
             handler.farewell(b"")

@@ -217,6 +217,10 @@ class HttpHandler(Handler):
         else:
             self.refuse(HeadError(408, "the head did not come in time"))
 
+    def drain(self) -> None:
+        if self._kept_alive:
+            self.transport.close()
+
     def _drop_forward(self) -> None:
         forward, self._forward = self._forward, None
         if forward is not None:

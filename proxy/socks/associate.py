@@ -18,7 +18,7 @@ import socket
 from typing import Final
 
 from proxy.client import Client
-from proxy.session import Context
+from proxy.session import Context, counted_as
 from proxy.socks.answers import Answers
 from proxy.socks.datagram import DESTINATION, header_end
 from proxy.socks.mapping import Mapping, SocketName, enlarge
@@ -44,10 +44,11 @@ class Association(asyncio.Protocol):
         # It holds a descriptor of its own, and so a connection's place.
         if context.open >= limits.connections or sum(counts.values()) >= limits.associations:
             raise TooMany(errno.ENOBUFS, "too many associations")
-        if counts.get(client.address, 0) >= limits.associations_per_client:
+        where = counted_as(client.address)
+        if counts.get(where, 0) >= limits.associations_per_client:
             raise TooMany(errno.ENOBUFS, "too many associations of one client")
         self.relay = _bind(transport.get_extra_info("sockname"))
-        counts[client.address] = counts.get(client.address, 0) + 1
+        counts[where] = counts.get(where, 0) + 1
         context.open += 1
         self._context = context
         self._client = client
@@ -73,19 +74,22 @@ class Association(asyncio.Protocol):
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        context, address = self._context, self._client.address
+        context, where = self._context, counted_as(self._client.address)
         context.deadlines.stop(self)
         context.loop.remove_reader(self.relay.fileno())
         self.relay.close()
         self._forget()
-        context.associations[address] -= 1
-        if not context.associations[address]:
-            del context.associations[address]
+        context.associations[where] -= 1
+        if not context.associations[where]:
+            del context.associations[where]
         context.open -= 1
         self._client.end("ok")
         context.left(self, self._client)
 
     # -- Session, Expiring --
+
+    def drain(self) -> None:
+        """It ends when its client does."""
 
     def abort(self) -> None:
         self._transport.abort()

@@ -23,7 +23,7 @@ from proxy.auth import Users
 from proxy.client import Terms
 from proxy.mux import Sniffer
 from proxy.server import OpenListener, Proxy, _bind
-from proxy.session import Limits, say_farewell
+from proxy.session import Limits, counted_as, say_farewell
 from tests.proxy.support import LOCAL, Bench, LoopNet, bench, echo, serving, to_tunnel, until
 from tests.proxy.test_socks_handler import HELLO, LOGIN, answer, request
 
@@ -97,6 +97,24 @@ async def test_limit_per_client() -> None:
         assert made.proxy.statistics().refused["client-limit"] == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("fe80::1", "fe80::2", False),
+        ("fe80::1%eth0", "fe80::1%eth1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("::1", "::ffff:192.0.2.1", False),
+    ],
+)
+def test_whose_connections_are_counted_together(one: str, other: str, same: bool) -> None:
+    assert (counted_as(one) == counted_as(other)) is same
+
+
 async def test_limit_per_client_after_resets() -> None:
     """A transport whose peer has reset it cannot say whose it was."""
     async with bench(limits=Limits(connections_per_client=2)) as made:
@@ -135,23 +153,29 @@ async def test_a_slow_reader_hears_the_last_words() -> None:
         assert await client.rest() == words
 
 
-async def test_accept_errors_do_not_spin(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Out of descriptors: accepting pauses, and goes on by itself."""
-    caplog.set_level(logging.INFO, "usernet.proxy")
-    calls = 0
+def fail_to_accept(monkeypatch: pytest.MonkeyPatch, *errors: int) -> None:
+    """What the first calls of accept end with."""
+    left = list(errors)
 
-    class Exhausted(socket.socket):
+    class Failing(socket.socket):
         def accept(self) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls <= 2:
-                raise OSError(errno.EMFILE, "too many open files")
+            if left:
+                raise OSError(left.pop(0), "it failed")
             return super().accept()
 
-    def exhausted(sock: socket.socket) -> socket.socket:
-        return Exhausted(sock.family, sock.type, sock.proto, sock.detach())
+    def failing(sock: socket.socket) -> socket.socket:
+        return Failing(sock.family, sock.type, sock.proto, sock.detach())
 
-    monkeypatch.setattr("proxy.server._bind", lambda address, port: exhausted(_bind(address, port)))
+    monkeypatch.setattr("proxy.server._bind", lambda address, port: failing(_bind(address, port)))
+
+
+@pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EINVAL"])
+async def test_accept_errors_do_not_spin(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Out of descriptors: accepting pauses, and goes on by itself."""
+    caplog.set_level(logging.INFO, "usernet.proxy")
+    fail_to_accept(monkeypatch, *[getattr(errno, name)] * 2)
     async with bench() as made:
         client = await made.client()
         spent, began = time.process_time(), time.monotonic()
@@ -159,7 +183,15 @@ async def test_accept_errors_do_not_spin(monkeypatch: pytest.MonkeyPatch, caplog
         assert time.monotonic() - began > 0.4
         assert time.process_time() - spent < 0.3
         assert made.proxy.statistics().accept_pauses == 2
-        assert caplog.text.count("EMFILE") == 1
+        assert caplog.text.count(name) == 1
+
+
+async def test_a_connection_that_was_lost_before_it_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is no reason to let the others wait."""
+    fail_to_accept(monkeypatch, errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH)
+    async with bench() as made:
+        assert await (await made.client()).exchange(b"\x05\x00") == b"\x05\xff"
+        assert made.proxy.statistics().accept_pauses == 0
 
 
 async def test_open_listener_is_refused(caplog: pytest.LogCaptureFixture) -> None:

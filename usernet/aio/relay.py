@@ -60,10 +60,11 @@ class Side:
             reset(other.transport)
 
     def abort(self) -> None:
+        """Cut off, so neither side may take it for an end."""
         other = self.other
-        self.transport.abort()
+        reset(self.transport, at_once=True)
         if other is not None:
-            other.transport.abort()
+            reset(other.transport, at_once=True)
 
 
 def end_writing(transport: asyncio.Transport) -> None:

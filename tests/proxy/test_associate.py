@@ -19,6 +19,7 @@ from proxy.routes import DIRECT, HostNet, Route
 from proxy.session import Limits
 from proxy.socks import mapping
 from proxy.socks.associate import Association
+from proxy.socks.handler import SocksHandler
 from tests.proxy.datagrams import associated, echo, header, peer, read_reply
 from tests.proxy.support import Bench, LoopNet, bench, until
 from tests.proxy.test_socks_handler import CREDENTIALS, HELLO, LOGIN, answer, request
@@ -91,6 +92,18 @@ async def test_request_after_the_end_of_the_connection() -> None:
         control.end()
         await control.rest()
         await until(lambda: made.proxy.statistics().connections == 0)
+
+
+async def test_end_that_came_before_the_request_was_looked_at() -> None:
+    """As while a slow password hash is computed: there is no end to come any more that would end the association."""
+    async with bench() as made:
+        control = await made.client()
+        await control.send(HELLO)
+        await control.expect(b"\x05\x00")
+        [handler] = [session for session in made.proxy._context.sessions if isinstance(session, SocksHandler)]
+        handler.ended = True
+        assert await control.exchange(request("0.0.0.0", 0, 3)) == b""
+        assert made.proxy.statistics().associations == 0
 
 
 async def test_connection_ends_when_the_network_is_closed() -> None:

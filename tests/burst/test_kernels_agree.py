@@ -118,3 +118,15 @@ def test_choice() -> None:
     assert kernel.name in ("python", "native")
     with pytest.raises(UsernetError, match="'rust'; it may be"):
         choose_kernel({"USERNET_KERNEL": "rust"})
+
+
+def test_a_kernel_of_another_version_is_not_used(native: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    from usernet.burst import _native
+
+    assert choose_kernel({})[0].name == "native"
+    monkeypatch.setattr(_native, "INTERFACE", _native.INTERFACE - 1)
+    kernel, why = choose_kernel({})
+    assert kernel.name == "python"
+    assert "another version" in why
+    with pytest.raises(UsernetError, match="another version"):
+        choose_kernel({"USERNET_KERNEL": "native"})

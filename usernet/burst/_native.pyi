@@ -2,6 +2,8 @@
 
 from usernet.burst.packets import Address, DatagramBurst, Drops, Opened, PacketBurst, ReceiveKey, SendKey, SuperPacket
 
+INTERFACE: int
+
 class Kernel:
     name: str
     def __init__(self) -> None: ...

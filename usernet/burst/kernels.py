@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Final
 
 from usernet.burst.packets import Kernel
 from usernet.burst.reference import ReferenceKernel
 from usernet.errors import UsernetError
 
+INTERFACE: Final = 2  # that of native/src/lib.rs
 VARIABLE: Final = "USERNET_KERNEL"  # "python" or "native": to compare them, or to see which one a fault is of
 
 
@@ -21,14 +23,18 @@ def choose_kernel(environ: Mapping[str, str] = os.environ) -> tuple[Kernel, str]
     if wanted not in ("", "native"):
         raise UsernetError(f"{VARIABLE} is {wanted!r}; it may be 'native' or 'python'")
     try:
-        from usernet.burst._native import Kernel as NativeKernel
+        native = import_module("usernet.burst._native")
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError)
         why = "was not built; install the package again where cargo is" if absent else f"cannot be loaded: {error}"
-        if wanted:
-            raise UsernetError(f"{VARIABLE} is 'native', but that kernel {why}") from error
-        return ReferenceKernel(), f"since the native one {why}"
-    return NativeKernel(), f"as {VARIABLE} says" if wanted else "since it was built with the package"
+    else:
+        if getattr(native, "INTERFACE", 0) == INTERFACE:
+            kernel: Kernel = native.Kernel()
+            return kernel, f"as {VARIABLE} says" if wanted else "since it was built with the package"
+        why = "was built for another version of it; install the package again"
+    if wanted:
+        raise UsernetError(f"{VARIABLE} is 'native', but that kernel {why}")
+    return ReferenceKernel(), f"since the native one {why}"
 
 
 def default_kernel() -> Kernel:

@@ -25,6 +25,8 @@ use opening::Receiver;
 use replay::ReplayWindow;
 use sealing::{Output, Sender, SuperPacket};
 
+/// Goes up with every change that Python sees: a kernel that was built for another version is not used.
+const INTERFACE: u32 = 2;
 const TRANSPORT_DATA: u32 = 4;
 const HEADER_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
@@ -240,6 +242,7 @@ fn writable<'a>(array: &'a Bound<PyByteArray>, others: impl IntoIterator<Item = 
 
 #[pymodule]
 fn _native(module: &Bound<PyModule>) -> PyResult<()> {
+    module.add("INTERFACE", INTERFACE)?;
     module.add_class::<Kernel>()?;
     module.add_class::<ReceiveKey>()?;
     #[cfg(target_os = "linux")]

@@ -11,7 +11,9 @@ import base64
 import pytest
 
 from proxy.auth import Users
+from proxy.session import Limits
 from tests.proxy.memory import Dialogue, cuts, dialogue
+from tests.proxy.support import until
 
 GET = b"GET http://192.0.2.1/ HTTP/1.1\r\n"
 HOST = b"Host: 192.0.2.1\r\n"
@@ -364,6 +366,13 @@ async def test_several_tries() -> None:
         assert b"Basic" not in made.origin.said
 
 
+async def test_who_is_refused_does_not_stay_long() -> None:
+    """Not as long as a client that has logged in may say nothing."""
+    async with dialogue(CREDENTIALS, limits=Limits(head_timeout=0.02)) as made:
+        assert await log_in(made, b"")
+        await until(lambda: made.client.closed)
+
+
 async def test_tries_are_counted() -> None:
     async with dialogue(CREDENTIALS) as made:
         for _ in range(7):
@@ -435,6 +444,16 @@ async def test_early_answer_to_an_expectation(answer: bytes) -> None:
                 assert made.client.said == said
                 assert b"192.0.2.7" not in made.origin.said
                 assert made.dialled == [("192.0.2.1", 80)]
+
+
+async def test_early_answer_after_a_100() -> None:
+    """The client was told to send its body, so that comes next."""
+    async with dialogue() as made:
+        await made.say([EXPECT])
+        made.origin.hear(b"HTTP/1.1 100 Continue\r\n\r\n" + NO)
+        assert made.client.said.endswith(NO), "with no word of closing"
+        await made.say([b"hello" + GET + HOST + b"\r\n"])
+        assert made.origin.said.endswith(b"\r\n\r\nhelloGET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n")
 
 
 async def test_body_that_does_not_wait() -> None:

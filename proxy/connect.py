@@ -130,7 +130,7 @@ class Handler(asyncio.Protocol, abc.ABC):
 
     def dial(self, host: str, port: int) -> None:
         """By calls where that will do: a task, its future and its timeout cost 20 µs."""
-        used, failed = partial(self._use, host, port), partial(self.failed, host=host, port=port)
+        used, failed = partial(self.dialled, host, port), partial(self.failed, host=host, port=port)
         try:
             self._task = self.context.dialer.start(self.client, host, port, used, failed)
         except OSError as error:
@@ -145,9 +145,10 @@ class Handler(asyncio.Protocol, abc.ABC):
         except Exception as error:  # noqa: BLE001  (whatever it was, the client gets an answer)
             self.failed(error, host, port)
             return
-        self._use(host, port, tunnel)
+        self.dialled(host, port, tunnel)
 
-    def _use(self, host: str, port: int, tunnel: asyncio.Transport) -> None:
+    def dialled(self, host: str, port: int, tunnel: asyncio.Transport) -> None:
+        """There is a connection."""
         self._task = None
         try:
             self.accepted(tunnel)
@@ -159,6 +160,7 @@ class Handler(asyncio.Protocol, abc.ABC):
             self.transport.abort()
 
     def failed(self, error: BaseException, host: str, port: int) -> None:
+        """There is none, and this is why."""
         self._task = None
         reply = reply_for(error)
         self.context.counters.refuse(reply.token)

@@ -15,7 +15,7 @@ from typing import cast
 from proxy.client import Client
 from proxy.session import Context, log
 
-SOCKS5, HTTP, TLS = "socks5", "http", "tls"
+SOCKS4, SOCKS5, HTTP, TLS = "socks4", "socks5", "http", "tls"
 HANDSHAKE = 0x16  # RFC 8446 section 5.1: the record type that a hello is in
 METHOD_BYTES = frozenset((string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode())  # RFC 9110 section 5.6.2
 
@@ -23,9 +23,11 @@ Opener = Callable[[Context, Client, asyncio.Transport, bytes], None]
 
 
 def sniff(first: int) -> str | None:
-    """Which protocol begins with this byte: SOCKS5, HTTP, TLS or None.  SOCKS4 (0x04) is None."""
+    """Which protocol begins with this byte: SOCKS5, SOCKS4, HTTP, TLS or None."""
     if first == 5:
         return SOCKS5
+    if first == 4:
+        return SOCKS4
     if first == HANDSHAKE:
         return TLS
     return HTTP if first in METHOD_BYTES else None

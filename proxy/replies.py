@@ -149,6 +149,13 @@ LIMIT = Reply(
     "the proxy is out of descriptors or memory",
     "close some connections, or raise `ulimit -n`",
 )
+UNSUPPORTED = Reply(
+    COMMAND_NOT_SUPPORTED,
+    501,
+    "proxy_configuration_error",
+    "the route cannot do what was asked",
+    "see that a rule sends it through the tunnel or out directly",
+)
 INTERNAL = Reply(GENERAL_FAILURE, 500, "proxy_internal_error", "the proxy failed", "its log says why")
 
 BY_TYPE: tuple[tuple[type[BaseException], Reply], ...] = (  # the first that fits
@@ -176,6 +183,7 @@ BY_ERRNO = {  # a kernel's sockets say it with a number
     errno.ENFILE: LIMIT,
     errno.ENOBUFS: LIMIT,
     errno.ENOMEM: LIMIT,
+    errno.EOPNOTSUPP: UNSUPPORTED,
 }
 
 

@@ -6,6 +6,7 @@ Each is a `Route`, whose `net` speaks asyncio's own verbs, so nothing behind the
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +18,12 @@ TUNNEL, DIRECT, REFUSE = "tunnel", "direct", "refuse"
 
 class UpstreamFailed(DialError):
     """An upstream proxy cannot be reached, or does not do what is asked of it."""
+
+
+class Unsupported(DialError):
+    """The route cannot do what was asked of it."""
+
+    code = errno.EOPNOTSUPP
 
 
 class Net(Protocol):
@@ -61,6 +68,9 @@ class HostNet:
     ) -> tuple[Any, Any]:
         return await asyncio.get_running_loop().create_datagram_endpoint(protocol_factory, **kwargs)
 
+    async def reach(self, addresses: Sequence[str]) -> None:
+        """As usernet.Network's; here there is no session to wait for."""
+
     async def create_server(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
     ) -> asyncio.Server:
@@ -75,3 +85,12 @@ class HostNet:
                 raise NameServerFailed("the host's resolver gave no answer") from None
             raise NameNotFound("the host's resolver does not know the name") from None
         return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    async def reverse(self, address: str) -> Sequence[str]:
+        """The name of an address.  Raises as `resolve` does."""
+        try:
+            return [(await asyncio.get_running_loop().getnameinfo((address, 0), socket.NI_NAMEREQD))[0]]
+        except socket.gaierror as error:
+            if error.errno == socket.EAI_AGAIN:
+                raise NameServerFailed("the host's resolver gave no answer") from None
+            raise NameNotFound("the host's resolver does not know the address") from None

@@ -23,13 +23,13 @@ from ipaddress import ip_address
 from proxy.client import Client, Terms
 from proxy.dialer import Dialer
 from proxy.http.own import OwnPages
-from proxy.mux import HTTP, SOCKS5, TLS, Opener, Sniffer
+from proxy.mux import HTTP, SOCKS4, SOCKS5, TLS, Opener, Sniffer
 from proxy.names import parse_address
 from proxy.policy import Policy
 from proxy.routes import TUNNEL, Net, Route
 from proxy.rules import Rules
 from proxy.session import SWEEPS, Context, Limits, log
-from proxy.socks.handler import open_socks
+from proxy.socks.handler import open_socks4, open_socks5
 from usernet.errors import UsernetError
 
 PROTOCOLS = frozenset({SOCKS5, HTTP})
@@ -61,6 +61,7 @@ class ProxyStatistics:
     associations: int  # those of them that relay UDP
     handshakes: int
     accepted: int
+    socks4: int
     socks5: int
     http_connect: int
     http_forward: int
@@ -285,6 +286,7 @@ class Proxy:
             associations=associations,
             handshakes=len(context.handshakes),
             accepted=counters.accepted,
+            socks4=counters.socks4,
             socks5=counters.socks5,
             http_connect=counters.http_connect,
             http_forward=counters.http_forward,
@@ -314,10 +316,13 @@ def _openers(terms: Terms) -> dict[str, Opener]:
     protocols = terms.protocols
     if not protocols or protocols - PROTOCOLS:
         raise ValueError(f"protocols are some of {sorted(PROTOCOLS)}")
-    known: dict[str, Opener] = {SOCKS5: open_socks, HTTP: _open_http}
-    openers = {name: known[name] for name in protocols}
-    if HTTP in openers and terms.certificate is not None:
-        openers[TLS] = _open_tls
+    openers: dict[str, Opener] = {}
+    if SOCKS5 in protocols:  # whoever speaks the one may speak the other
+        openers |= {SOCKS5: open_socks5, SOCKS4: open_socks4}
+    if HTTP in protocols:
+        openers[HTTP] = _open_http
+        if terms.certificate is not None:
+            openers[TLS] = _open_tls
     return openers
 
 

@@ -42,6 +42,7 @@ class Limits:
     idle_timeout: float = IDLE_TIMEOUT  # nothing either way
     idle_origins: int = 4  # connections to origins that an HTTP client's connection keeps besides the one in use
     origin_timeout: float = 60.0  # such a connection without a request
+    bind_timeout: float = 120.0  # for the peer of a SOCKS BIND to connect
     linger_timeout: float = 2.0  # for a refusal to arrive
     associations: int = 4096  # of SOCKS5 clients for UDP, in all; each counts as a connection, too
     associations_per_client: int = 1024  # per client address: programs that capture a whole host open one per socket
@@ -52,6 +53,7 @@ class Limits:
 @dataclass(slots=True)
 class Counters:
     accepted: int = 0
+    socks4: int = 0
     socks5: int = 0
     http_connect: int = 0
     http_forward: int = 0

@@ -36,7 +36,7 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
 @click.command(short_help="Run a tunnel and a proxy in front of it.")
 @click.argument("file", type=click.Path())
 @click.option(
-    "--socks5-server", multiple=True, metavar="ADDR", help="Speak SOCKS5 on HOST:PORT; may be repeated; port 0 is any."
+    "--socks5-server", multiple=True, metavar="ADDR", help="Speak SOCKS on HOST:PORT; may be repeated; port 0 is any."
 )
 @click.option(
     "--outbound-http-proxy-listen",

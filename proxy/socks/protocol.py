@@ -16,7 +16,7 @@ from typing import NamedTuple
 from proxy.names import BadHost, parse_address, parse_host
 
 CONNECT, BIND, UDP_ASSOCIATE, RESOLVE, RESOLVE_PTR = 1, 2, 3, 0xF0, 0xF1
-COMMANDS = frozenset({CONNECT, UDP_ASSOCIATE})  # those that handler.py carries out; the others are unknown ones
+COMMANDS = frozenset({CONNECT, BIND, UDP_ASSOCIATE, RESOLVE, RESOLVE_PTR})
 IPV4, DOMAIN, IPV6 = 1, 3, 4
 NO_AUTHENTICATION, USERNAME_PASSWORD, NO_ACCEPTABLE = 0, 2, 0xFF
 LOGIN_OK, LOGIN_FAILED = b"\x01\x00", b"\x01\x01"

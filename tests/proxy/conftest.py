@@ -19,6 +19,7 @@ _ON_BOTH = (
     "test_relay.py",
     "test_over_tunnel.py",
     "test_server.py",
+    "test_socks_bind.py",
     "test_tls.py",
     "test_associate.py",
     "test_associate_over_tunnel.py",

@@ -15,7 +15,7 @@ from proxy.auth import Users
 from proxy.certificate import Certificate
 from proxy.client import Terms
 from proxy.http.own import OwnPages
-from proxy.routes import Route
+from proxy.routes import HostNet, Route
 from proxy.rules import Rules
 from proxy.server import Proxy
 from proxy.session import Limits
@@ -31,10 +31,11 @@ def to_tunnel(networks: Sequence[str]) -> Rules:
     return Rules([access.rule("tunnel " + " ".join(networks))] if networks else [])
 
 
-class LoopNet:
+class LoopNet(HostNet):
     """The proxy's network, over the loop's own sockets.  `names` are all the names there are; `fail` raises instead."""
 
     def __init__(self) -> None:
+        self.reverse_names: dict[str, list[str]] = {"127.0.0.1": ["origin.test"]}
         self.names: dict[str, list[str]] = {"origin.test": ["127.0.0.1"], "v6.test": ["::1"]}
         self.fail: BaseException | None = None
         self.gate: asyncio.Event | None = None
@@ -58,12 +59,20 @@ class LoopNet:
         except KeyError:
             raise NameNotFound("there is no such name") from None
 
+    async def reverse(self, address: str) -> Sequence[str]:
+        if self.fail is not None:
+            raise self.fail
+        try:
+            return self.reverse_names[address]
+        except KeyError:
+            raise NameNotFound("it has no name") from None
+
     async def create_datagram_endpoint(
-        self, protocol_factory: Callable[[], asyncio.DatagramProtocol], local_addr: tuple[str, int]
+        self, protocol_factory: Callable[[], asyncio.DatagramProtocol], **kwargs: Any
     ) -> tuple[Any, Any]:
         if self.fail is not None:
             raise self.fail
-        made = await asyncio.get_running_loop().create_datagram_endpoint(protocol_factory, local_addr=local_addr)
+        made = await super().create_datagram_endpoint(protocol_factory, **kwargs)
         self.endpoints.append(made[0])
         return made
 

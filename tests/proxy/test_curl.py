@@ -98,6 +98,37 @@ async def test_down_and_up(scheme: str, host: str, extra: tuple[str, ...], login
         assert await unhurried(made)
 
 
+@pytest.mark.parametrize(
+    ("flag", "host"), [("--socks4", "127.0.0.1"), ("--socks4a", "origin.test"), ("--socks4a", "127.0.0.1"),
+                       ("--socks5", "127.0.0.1"), ("--socks5-hostname", "origin.test")]
+)  # fmt: skip
+async def test_socks(flag: str, host: str, tmp_path: Path) -> None:
+    blob = os.urandom(SIZE)
+    (tmp_path / "blob").write_bytes(blob)
+    async with origin(blob) as port, bench() as made:
+        proxy = (flag, f"127.0.0.1:{made.port}", "--proxy-user", "alice:pa:ss")  # offered, and nobody asks
+        assert await curl(*proxy, f"http://{host}:{port}/blob") == (0, blob)
+        expected = (0, hashlib.sha256(blob).hexdigest().encode())
+        assert await curl(*proxy, "-T", str(tmp_path / "blob"), f"http://{host}:{port}/") == expected
+        assert await unhurried(made)
+        statistics = made.proxy.statistics()
+        assert (statistics.socks4, statistics.socks5) == ((2, 0) if "4" in flag else (0, 2))
+
+
+@pytest.mark.parametrize(("flag", "user", "code"), [
+    ("--socks5", "alice:pa:ss", 0), ("--socks5-hostname", "alice:pa:ss", 0), ("--socks5", "alice:wrong", 97),
+    ("--socks5", "", 97), ("--socks4", "alice:pa:ss", 97), ("--socks4a", "alice:pa:ss", 97),
+])  # fmt: skip
+async def test_socks_with_a_login(flag: str, user: str, code: int) -> None:
+    async with origin(b"hello") as port, bench(credentials=CREDENTIALS) as made:
+        extra = ("--proxy-user", user) if user else ()
+        status, out = await curl(flag, f"127.0.0.1:{made.port}", *extra, f"http://127.0.0.1:{port}/blob")
+        assert status == code, out
+        assert len(made.net.dialled) == (code == 0)
+        if "4" in flag:
+            assert b"different user-ids" in out  # how curl words the reply 93
+
+
 async def unhurried(made: Bench) -> bool:
     """curl has gone, so all of its connections end."""
     while made.proxy.statistics().connections:

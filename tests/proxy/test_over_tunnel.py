@@ -12,12 +12,16 @@ import pytest
 
 from proxy.server import Proxy
 from proxy.session import Limits
-from tests.proxy.support import Bench, Client, Handle, LoopNet, digest, echo
+from tests.proxy.support import Bench, Client, Handle, LoopNet, digest, echo, until
+from tests.proxy.test_socks4_handler import REJECTED, request4
+from tests.proxy.test_socks_bind import reply4, reply5
 from tests.proxy.test_socks_handler import HELLO, answer, request
 from tests.support.nameserver import NameServer
 from tests.support.networks import LEFT, LEFT6, RIGHT, RIGHT6, RIGHT_OUTER, Pair, config_of, key_pair, udp_pair
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
+
+SECOND = "10.7.0.3"
 
 
 class Through(Bench):
@@ -188,22 +192,120 @@ async def test_why_a_dial_fails() -> None:
         assert await get(made, RIGHT) == b"HTTP/1.1 503"
 
 
-async def test_names_are_resolved_inside() -> None:
+@contextlib.asynccontextmanager
+async def named(zone: dict[str, dict[str, list[str]]]) -> AsyncIterator[tuple[Pair, Through]]:
+    """The far side has a second address and a name server with this zone."""
     (left_key, left_public), (right_key, right_public) = key_pair(), key_pair()
     links = memory_links(asyncio.get_running_loop())
-    left_end = config_of(left_key, (LEFT, LEFT6), right_public, (RIGHT, RIGHT6), RIGHT_OUTER, dns=(RIGHT,))
-    right_end = config_of(right_key, (RIGHT, RIGHT6), left_public, (LEFT, LEFT6), None)
+    theirs = (RIGHT, RIGHT6, SECOND)
+    left_end = config_of(left_key, (LEFT, LEFT6), right_public, theirs, RIGHT_OUTER, dns=(RIGHT,))
+    right_end = config_of(right_key, theirs, left_public, (LEFT, LEFT6), None)
     async with (
         Network(left_end, datagram_link=links[0]) as left,
         Network(right_end, datagram_link=links[1]) as right,
         proxied(left) as made,
     ):
-        zone = {"www.test": {"A": [RIGHT], "AAAA": [RIGHT6]}, "evil.test": {"A": ["127.0.0.1"]}}
         await NameServer(zone).serve(right, RIGHT)
-        server = await right.start_server(closing(echo), RIGHT, 0)
+        yield Pair(left, right), made
+
+
+async def test_names_are_resolved_inside() -> None:
+    zone = {"www.test": {"A": [RIGHT], "AAAA": [RIGHT6]}, "evil.test": {"A": ["127.0.0.1"]}}
+    async with named(zone) as (pair, made):
+        server = await pair.right.start_server(closing(echo), RIGHT, 0)
         client = await connected(made, b"www.test", server.port)  # nothing listens on IPv6: the other family gets it
         await client.send(b"hello")
         client.end()
         assert await client.rest() == b"hello"
         for name, code in ((b"nowhere.test", 4), (b"evil.test", 2), (b"localhost", 2)):
             assert await (await made.client()).exchange(HELLO + request(name, 80)) == answer(code)
+
+
+@pytest.mark.parametrize(("host", "own", "peer"), [
+    (RIGHT, LEFT, RIGHT), (RIGHT6, LEFT6, RIGHT6), (b"www.test", LEFT6, RIGHT6), (b"four.test", LEFT, RIGHT),
+])  # fmt: skip
+async def test_bind(host: str | bytes, own: str, peer: str) -> None:
+    """A port of the tunnel's own address, of the peer's family; the second reply names who came."""
+    async with named({"www.test": {"A": [RIGHT], "AAAA": [RIGHT6]}, "four.test": {"A": [RIGHT]}}) as (pair, made):
+        client = await made.client()
+        await client.send(HELLO + request(host, 0, 2) + b"early")
+        await client.expect(b"\x05\0")
+        address, port = await reply5(client)
+        assert address == own
+        reader, writer = await pair.right.open_connection(address, port)
+        assert await reply5(client) == writer.get_extra_info("sockname")[:2]
+        assert writer.get_extra_info("sockname")[0] == peer
+        assert await reader.readexactly(5) == b"early"
+        data = os.urandom(1 << 20)
+        writer.write(data)
+        writer.write_eof()
+        assert await client.rest() == data
+        with pytest.raises(ConnectionRefusedError):
+            await pair.right.open_connection(address, port)
+        client.end()
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_bind_by_socks4() -> None:
+    async with named({"www.test": {"A": [RIGHT], "AAAA": [RIGHT6]}}) as (pair, made):
+        client = await made.client()
+        await client.send(request4(b"www.test", 0, 2))
+        address, port = await reply4(client)
+        assert address == LEFT
+        _, writer = await pair.right.open_connection(address, port)
+        assert await reply4(client) == writer.get_extra_info("sockname")
+        writer.close()
+        assert await (await made.client()).exchange(request4(RIGHT6.encode(), 0, 2)) == REJECTED
+
+
+async def test_bind_refuses_strangers_and_ends_with_its_client() -> None:
+    async with named({}) as (pair, made):
+        client = await made.client()
+        await client.send(HELLO + request(SECOND, 0, 2))
+        await client.expect(b"\x05\0")
+        address, port = await reply5(client)
+        reader, writer = await pair.right.open_connection(address, port)  # from RIGHT, its first address
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        writer.close()
+        assert made.proxy.statistics().refused == {"bind-stranger": 1}
+        await client.close()
+        await until(lambda: made.proxy.statistics().connections == 0)
+        with pytest.raises(ConnectionRefusedError):
+            await pair.right.open_connection(address, port)
+        assert await (await made.client()).exchange(HELLO + request("198.51.100.1", 0, 2)) == answer(3)
+
+
+async def test_lookups() -> None:
+    zone = {
+        "www.test": {"A": [RIGHT], "AAAA": [RIGHT6]},
+        "2.0.7.10.in-addr.arpa": {"CNAME": ["2.sub.test."]},
+        "2.sub.test": {"PTR": ["www.test."]},
+        "3.0.7.10.in-addr.arpa": {"PTR": ["a\\010b.test."]},
+    }
+    async with named(zone) as (_, made):
+
+        async def ask(command: int, host: str | bytes) -> bytes:
+            return (await (await made.client()).exchange(HELLO + request(host, 0, command)))[2:]
+
+        assert await ask(0xF0, b"www.test") == b"\x05\0\0\x01\x0a\x07\0\x02\0\0"
+        assert await ask(0xF1, RIGHT) == b"\x05\0\0\x03\x08www.test\0\0"
+        assert await ask(0xF1, SECOND) == answer(4, b"")  # a line feed in a name
+        assert await ask(0xF1, LEFT) == answer(4, b"")
+        assert await ask(0xF0, b"nowhere.test") == answer(4, b"")
+
+
+async def test_the_own_address_is_told() -> None:
+    async with through(closing(echo)) as (_, made, port):
+        for host, own in ((RIGHT, LEFT), (RIGHT6, LEFT6)):
+            client = await made.client()
+            await client.send(HELLO + request(host, port))
+            await client.expect(b"\x05\0")
+            told = await reply5(client)
+            [session] = made.proxy._context.sessions
+            assert told == session.other.transport.get_extra_info("sockname")[:2]  # type: ignore[attr-defined]
+            assert told[0] == own
+            client.end()
+            assert await client.rest() == b""
+            await until(lambda: made.proxy.statistics().connections == 0)

@@ -28,9 +28,9 @@ from tests.proxy.support import LOCAL, Bench, LoopNet, bench, echo, serving, to_
 from tests.proxy.test_socks_handler import HELLO, LOGIN, answer, request
 
 
-@pytest.mark.parametrize("first", [0, 4, 0x16, 0x80, 0xFF, 0x20, 0x0D, ord("(")])
+@pytest.mark.parametrize("first", [0, 3, 6, 0x16, 0x80, 0xFF, 0x20, 0x0D, ord("(")])
 async def test_other_first_bytes_are_closed(first: int) -> None:
-    """Among them SOCKS4 and a TLS hello."""
+    """Among them a TLS hello."""
     async with bench() as made:
         client = await made.client()
         assert await client.exchange(bytes([first])) == b""
@@ -42,6 +42,7 @@ async def test_protocols_of_a_listener() -> None:
     async with bench(protocols=["socks5"]) as made:
         assert await (await made.client()).exchange(b"GET / HTTP/1.1\r\n\r\n") == b""
         assert await (await made.client()).exchange(b"\x05\x00") == b"\x05\xff"
+        assert await (await made.client()).exchange(b"\x04\x00") == b"\0\x5b" + bytes(6)
     async with bench(protocols=["http"]) as made:
         assert await (await made.client()).exchange(b"\x05\x00") == b""
         assert (await (await made.client()).exchange(b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 400 ")

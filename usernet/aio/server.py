@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+from usernet.aio.addresses import SocketName, socket_name
 from usernet.aio.transports import StreamTransport
 from usernet.aio.userspace import UserspaceLink
 from usernet.stack.listener import Listener
 from usernet.tcp.connection import Connection
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+
+class ListeningSocket(NamedTuple):
+    """What `sockets` of an asyncio server has, as far as we have it."""
+
+    name: SocketName
+
+    def getsockname(self) -> SocketName:
+        return self.name
 
 
 class Server(asyncio.AbstractServer):
@@ -59,6 +69,12 @@ class Server(asyncio.AbstractServer):
         if self._forever is not None and not self._forever.done():
             self._forever.cancel()
         self._wake_waiters()
+
+    @property
+    def sockets(self) -> tuple[ListeningSocket, ...]:
+        """As asyncio.Server's; the unspecified IPv6 address stands for all of ours, of both families."""
+        listener = self._listener
+        return () if listener is None else (ListeningSocket(socket_name(listener.address or bytes(16), self.port)),)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._link.loop

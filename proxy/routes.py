@@ -72,9 +72,9 @@ class HostNet:
         """As usernet.Network's; here there is no session to wait for."""
 
     async def create_server(
-        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, *, backlog: int = 100
     ) -> asyncio.Server:
-        return await asyncio.get_running_loop().create_server(protocol_factory, host, port)
+        return await asyncio.get_running_loop().create_server(protocol_factory, host, port, backlog=backlog)
 
     async def resolve(self, name: str) -> Sequence[str]:
         """Raises NameNotFound and NameServerFailed."""

@@ -27,7 +27,7 @@ class ListeningNet(Net, Protocol):
     """A route's net that can be connected to as well."""
 
     async def create_server(
-        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int, *, backlog: int
     ) -> Any: ...
 
     async def reach(self, addresses: Sequence[str]) -> None: ...
@@ -51,7 +51,8 @@ class Rendezvous:
 
     async def listen(self, net: ListeningNet, address: str) -> None:
         """Raises OSError.  Cancelled, it leaves nothing that listens."""
-        making = self._context.loop.create_task(net.create_server(lambda: Arrival(self), address, 0))
+        # One is expected: strangers' half-open connections need no room.
+        making = self._context.loop.create_task(net.create_server(lambda: Arrival(self), address, 0, backlog=1))
         try:
             self._server = await asyncio.shield(making)
         except asyncio.CancelledError:

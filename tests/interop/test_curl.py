@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.interop.conftest import program
 from tests.support.lab import INNER_FAR, INNER_FAR6, NAME, SINK_PORT, Lab
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
@@ -33,6 +36,36 @@ def test_page(proxy: Lab, scheme: str, host: str) -> None:
     if scheme.startswith("socks5:") and host == NAME:
         host = INNER_FAR  # socks5:// resolves on the client's side, which has no resolver here
     assert proxy.curl(f"http://{host}/", proxy=scheme) == b"hello from the far side\n"
+
+
+@pytest.mark.parametrize(("scheme", "host"), [("socks4", INNER_FAR), ("socks4a", NAME)])
+def test_page_by_socks4(proxy: Lab, scheme: str, host: str) -> None:
+    assert proxy.curl(f"http://{host}/", proxy=f"{scheme}://127.0.0.1:1080") == b"hello from the far side\n"
+
+
+@pytest.mark.parametrize("host", [INNER_FAR, INNER_FAR6])
+def test_bind(proxy: Lab, host: str) -> None:
+    """The far host's kernel connects to a port of the tunnel's address, which is a client's on the near host."""
+    near, environment = program(proxy, "bind_client.py", host)
+    script = (
+        "import socket, sys\n"
+        "sock = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)\n"
+        "print(*sock.getsockname()[:2])\n"
+        "sock.sendall(bytes(10_000_000)); sock.shutdown(socket.SHUT_WR)\n"
+        "print(sock.recv(100).decode())\n"
+    )
+    with subprocess.Popen(near, stdout=subprocess.PIPE, env={**os.environ, **environment}, text=True) as client:
+        try:
+            assert client.stdout is not None
+            address, port = client.stdout.readline().split()
+            far = proxy.far_command(sys.executable, "-c", script, address, port)
+            done = subprocess.run(far, capture_output=True, text=True, timeout=60, check=True)
+            peer, heard = done.stdout.splitlines()
+            assert client.stdout.read().split() == peer.split()  # as the second reply has it
+            assert heard == "10000000"
+            assert client.wait(20) == 0
+        finally:
+            client.kill()
 
 
 @pytest.mark.parametrize("family", ["-4", "-6"])

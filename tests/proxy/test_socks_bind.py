@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import socks
 
+from proxy.accesslog import AccessLog
 from proxy.client import Terms
-from proxy.routes import Route
+from proxy.routes import HostNet, Route
 from proxy.rules import Rules
 from proxy.server import Proxy
 from proxy.session import Limits
@@ -219,9 +220,9 @@ async def test_a_client_that_leaves_while_the_port_is_opened() -> None:
         gate, servers = asyncio.Event(), list[asyncio.Server]()
         create = made.net.create_server
 
-        async def slow(*arguments: Any) -> asyncio.Server:
+        async def slow(*arguments: Any, backlog: int) -> asyncio.Server:
             await gate.wait()
-            servers.append(await create(*arguments))
+            servers.append(await create(*arguments, backlog=backlog))
             return servers[0]
 
         made.net.create_server = slow  # type: ignore[method-assign, assignment]
@@ -304,6 +305,30 @@ def exactly(sock: socket.socket, count: int) -> bytes:
     while len(data) < count and (piece := sock.recv(count - len(data))):
         data += piece
     return data
+
+
+async def test_by_the_route_of_a_rule() -> None:
+    """Directly, and the tunnel hears nothing of it; the access log says which way."""
+    lines: list[str] = []
+    net = Upstream()
+    rules = Rules([access.rule("direct 127.0.0.0/8")])
+    log = AccessLog(lines.append, as_json=False)
+    proxy = Proxy(net, rules=rules, routes={"direct": Route("direct", HostNet())}, access_log=log)
+    [listener] = await proxy.listen("127.0.0.1", 0, terms=Terms())
+    made = Bench(LoopNet(), proxy, listener.port)
+    try:
+        client, address = await begun(made)
+        assert address[0] == "127.0.0.1"
+        async with peer_of(address) as peer:
+            assert await reply5(client) == peer[1].get_extra_info("sockname")
+            client.end()
+            assert await peer[0].read() == b""
+        assert await client.rest() == b""
+        await until(lambda: bool(lines))
+        assert '"SOCKS5 BIND" 127.0.0.1:0 direct up=0 down=0' in lines[0]
+        assert lines[0].endswith(" ok")
+    finally:
+        await made.close()
 
 
 class ActiveFtp(ftplib.FTP):

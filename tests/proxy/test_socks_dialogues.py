@@ -6,6 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from proxy.auth import Users
 from proxy.socks.protocol import Dialogue, Event, Login, Refuse, Request, encode_reply
 from proxy.socks.socks4 import Dialogue4, encode_reply4
 
@@ -130,6 +131,28 @@ def test_socks5_does_not_care_how_bytes_come(
     assert play5(cut(data, places), login=login, right=right) == whole
     if login and not right:
         assert whole[0][-1] == Refuse(b"\x01\x01", "wrong-credentials")
+
+
+def test_every_mutation_of_a_login_fails() -> None:
+    """Each byte of greeting and login, in each other value (CVE-2021-3116): no request is ever reached."""
+    users = Users([("alice", "pa:ss")])
+    login = b"\x05\x01\x02\x01\x05alice\x05pa:ss"
+    rest = b"\x05\x01\x00\x01\xc0\0\x02\x01\0\x50" + bytes(600)
+
+    def reaches(data: bytes) -> bool:
+        dialogue = Dialogue(login_required=True)
+        dialogue.receive_data(data)
+        while (event := dialogue.next_event()) is not None:
+            if isinstance(event, Request):
+                return True
+            if isinstance(event, Login):
+                dialogue.login(users.check(event.username, event.password) is not None)
+        return False
+
+    assert reaches(login + rest)
+    for at in range(1, len(login)):  # the first byte brought the client here
+        for value in set(range(256)) - {login[at]}:
+            assert not reaches(login[:at] + bytes([value]) + login[at + 1 :] + rest), (at, value)
 
 
 def test_replies() -> None:

@@ -63,6 +63,19 @@ async def test_connects(destination: str | bytes, host: str) -> None:
         assert made.net.dialled == [(host, port)]
 
 
+async def test_the_longest_name() -> None:
+    name = "a" * 63 + ("." + "b" * 62) * 3
+    assert len(name) == 252
+    async with serving(echo) as port, bench() as made:
+        for longest in (name, name + "c", name + "."):
+            made.net.names[longest] = ["127.0.0.1"]
+            client = await made.client()
+            await client.send(HELLO + request(longest.encode(), port) + b"early")
+            await client.expect(b"\x05\0\x05\0\0\x01\x7f\0\0\x01")
+            client.end()
+            assert (await client.rest())[2:] == b"early"
+
+
 @pytest.mark.parametrize("login", [False, True])
 async def test_every_cut(login: bool) -> None:
     """The answer does not depend on how the dialogue was cut, and what follows the request is delivered."""
@@ -114,9 +127,11 @@ REFUSED = [
 @pytest.mark.parametrize(("data", "expected"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 async def test_refused(data: bytes, expected: bytes) -> None:
     async with bench() as made:
-        for cuts in ([], list(range(1, len(data))) if len(data) < 40 else [len(data) - 1]):
+        step = 1 if len(data) < 50 else 17  # test_socks_dialogues.py has them all
+        for cuts in [[], list(range(1, len(data))), *([at] for at in range(1, len(data), step))]:
             client = await made.client()
             assert await client.exchange(data, cuts=cuts) == expected
+            await client.close()
         assert made.net.dialled == []
 
 

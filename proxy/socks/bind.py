@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from proxy.client import Client
-from proxy.dialer import Dialer, Place
+from proxy.dialer import GRACE, Dialer, Place
 from proxy.names import parse_address
 from proxy.policy import unmapped
 from proxy.routes import Net, Unsupported
@@ -100,7 +100,7 @@ async def open_rendezvous(context: Context, client: Client, host: str, port: int
     `only_ipv4`: SOCKS4 has no way to say another address.
     """
     dialer: Dialer = context.dialer
-    async with asyncio.timeout(dialer.timeout):
+    async with asyncio.timeout(dialer.timeout + GRACE):
         error: OSError | None = None
         places = await dialer.locate(client, host, port)
         for place in places:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from proxy.client import Client
-from proxy.dialer import Dialer
+from proxy.dialer import GRACE, Dialer
 from proxy.names import BadHost, parse_address, parse_host
 from proxy.routes import Net, Unsupported
 from usernet.errors import NameNotFound
@@ -26,7 +26,7 @@ class ReversingNet(Net, Protocol):
 
 async def resolve(dialer: Dialer, client: Client, host: str, port: int, *, only_ipv4: bool) -> str:
     """An address of a host, IPv4 where it has both: older clients expect ten bytes.  Raises what a dial would."""
-    async with asyncio.timeout(dialer.timeout):
+    async with asyncio.timeout(dialer.timeout + GRACE):
         places = await dialer.locate(client, host, port)
         client.route = places[0].route.name
         addresses = [place.host for place in places if parse_address(place.host) is not None]
@@ -40,7 +40,7 @@ async def resolve(dialer: Dialer, client: Client, host: str, port: int, *, only_
 
 async def resolve_ptr(dialer: Dialer, client: Client, address: str, port: int) -> str:
     """The name of an address.  Raises what a dial would, NameNotFound where it has none that is fit for use."""
-    async with asyncio.timeout(dialer.timeout):
+    async with asyncio.timeout(dialer.timeout + GRACE):
         [place] = await dialer.locate(client, address, port)
         client.route = place.route.name
         net = place.route.net

@@ -355,8 +355,8 @@ def test_any_first_bytes(clients: list[tuple[bytes, int]], login: bool) -> None:
 
 async def test_nothing_of_a_connection_stays() -> None:
     """No cycles: without the collector, all of it is gone when its transports are."""
-    ours = "Sniffer SocksHandler HttpHandler Forward Origin ClientSide TunnelSide Farewell Dialogue"
-    kinds = [*ours.split(), "ConnectionRefusedError"]
+    ours = "Sniffer Socks5Handler Socks4Handler Rendezvous Arrival HttpHandler Forward Origin ClientSide TunnelSide"
+    kinds = [*ours.split(), "Farewell", "Dialogue", "Dialogue4", "ConnectionRefusedError"]
 
     def left() -> list[str]:
         names = [type(thing).__name__ for thing in gc.get_objects()]

@@ -69,8 +69,9 @@ class Handler(asyncio.Protocol, abc.ABC):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.finish_handshake()
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None  # what cancels it refers to us by its traceback: no cycle
+        if task is not None:
+            task.cancel()
         self.client.end("client-gone")
         self.context.left(self, self.client)
 

@@ -80,6 +80,7 @@ class Rendezvous:
             raise
         finally:
             self._server.close()
+            self._server = None  # which knows us as well
 
 
 class Arrival(asyncio.Protocol):

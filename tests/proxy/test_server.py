@@ -372,6 +372,10 @@ async def test_nothing_of_a_connection_stays() -> None:
             for data in (
                 HELLO + request("127.0.0.1", port),
                 HELLO + request("127.0.0.1", 0),
+                HELLO + request("127.0.0.1", 0, 2),
+                HELLO + request(b"refused.test", 0, 0xF0),
+                b"\x04\x01" + port.to_bytes(2) + b"\x7f\0\0\x01\0",
+                b"\x04\x01\0\x01\0\0\0\x01\0refused.test\0",
                 HELLO + request(b"refused.test", 1),
                 b"GET http://refused.test:1/ HTTP/1.1\r\nHost: x\r\n\r\n",
                 HELLO[:2],

@@ -16,11 +16,13 @@ import pytest
 import socks
 
 from proxy.accesslog import AccessLog
+from proxy.client import Client as Whose
 from proxy.client import Terms
 from proxy.routes import HostNet, Route
 from proxy.rules import Rules
 from proxy.server import Proxy
 from proxy.session import Limits
+from proxy.socks.bind import Rendezvous
 from tests.proxy.support import Bench, Client, LoopNet, bench, serving, until
 from tests.proxy.test_socks4_handler import REJECTED, request4
 from tests.proxy.test_socks_handler import CREDENTIALS, DIALS, HELLO, LOGIN, answer, request
@@ -245,6 +247,47 @@ async def test_the_peer_is_gone_at_once() -> None:
             assert (await client.rest())[:2] in (b"\x05\0", b"\x05\x01", b"\x05\x06")
         await until(lambda: made.proxy.statistics().connections == 0)
         await assert_nobody_listens(address)
+
+
+class Fresh:
+    """As much of a transport as a rendezvous looks at."""
+
+    def __init__(self, peer: str | None) -> None:
+        self.peer = peer
+        self.calls: list[str] = []
+
+    def get_extra_info(self, name: str) -> Any:
+        return (self.peer, 4000, 0, 7) if name == "peername" and self.peer is not None else None
+
+    def pause_reading(self) -> None:
+        self.calls.append("pause")
+
+    def abort(self) -> None:
+        self.calls.append("abort")
+
+
+async def test_one_peer_and_it_is_held_still() -> None:
+    """Two that were accepted in one turn; one that nobody can name; one that comes as its client goes."""
+    async with bench() as made:
+        context = made.proxy._context
+        places = await context.dialer.locate(Whose(Terms(), "127.0.0.1", 1, None), "127.0.0.1", 0)
+        meeting = Rendezvous(context, places)
+        await meeting.listen(made.net, "127.0.0.1")
+        nameless, mapped, second = Fresh(None), Fresh("::ffff:127.0.0.1"), Fresh("127.0.0.1")
+        for transport in (nameless, mapped, second):
+            meeting.arrived(transport)  # type: ignore[arg-type]
+        assert [transport.calls for transport in (nameless, mapped, second)] == [["abort"], ["pause"], ["abort"]]
+        assert await meeting.peer() is mapped  # type: ignore[comparison-overlap]
+        late = Rendezvous(context, places)
+        await late.listen(made.net, "127.0.0.1")
+        waiting = asyncio.ensure_future(late.peer())
+        await asyncio.sleep(0)
+        transport = Fresh("127.0.0.1")
+        late.arrived(transport)  # type: ignore[arg-type]
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert transport.calls == ["pause", "abort"]
 
 
 REFUSED = [

@@ -10,8 +10,13 @@ import struct
 import pytest
 
 from proxy.auth import Users
+from proxy.routes import HostNet, Route
+from proxy.rules import Rules
+from proxy.server import Proxy
 from proxy.session import Limits
-from tests.proxy.support import bench, echo, serving, until
+from proxy.upstreams import UpstreamNet
+from tests.proxy.support import Bench, LoopNet, bench, echo, serving, until
+from usernet.config import access
 from usernet.errors import (
     EndpointUnresolved,
     HostUnreachable,
@@ -270,3 +275,28 @@ async def test_the_far_end_may_speak_first_and_leave_at_once() -> None:
             await client.send(HELLO + request("127.0.0.1", port))
             client.end()
             assert (await client.rest())[12:] == b"SSH-2.0-x\r\n"
+
+
+@pytest.mark.parametrize("scheme", ["direct", "socks5", "socks4", "http"])
+async def test_the_bound_address_is_real_on_every_route(scheme: str) -> None:
+    """That of the connection that was made: where it goes by an upstream proxy, ours to that."""
+    async with serving(echo) as port, bench() as far:
+        upstream = access.upstream(f"office {'http' if scheme == 'direct' else scheme}://127.0.0.1:{far.port}")
+        routes = {
+            "direct": Route("direct", HostNet()),
+            "office": Route("office", UpstreamNet(upstream, HostNet()), takes_names=True),
+        }
+        rules = Rules([access.rule(("direct" if scheme == "direct" else "office") + " 127.0.0.0/8")])
+        proxy = Proxy(LoopNet(), rules=rules, routes=routes)
+        [listener] = await proxy.listen("127.0.0.1", 0)
+        made = Bench(LoopNet(), proxy, listener.port)
+        client = await made.client()
+        await client.send(HELLO + request("127.0.0.1", port) + b"early")
+        await client.expect(b"\x05\0\x05\0\0\x01\x7f\0\0\x01")
+        bound = int.from_bytes(await client.exactly(2))
+        await client.expect(b"early")
+        [session] = proxy._context.sessions
+        assert bound == session.other.transport.get_extra_info("sockname")[1]  # type: ignore[attr-defined]
+        client.end()
+        assert await client.rest() == b""
+        await made.close()

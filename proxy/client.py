@@ -7,9 +7,9 @@ one line of the access log of it (accesslog.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from proxy.auth import Users
 from proxy.certificate import Certificate
@@ -19,7 +19,8 @@ from proxy.certificate import Certificate
 class Terms:
     """What a listener asks of its clients, and offers them.
 
-    `users` None: nobody is asked; `allow_from` empty: from anywhere; with a `certificate` HTTP is also spoken in TLS.
+    `users` None: nobody is asked; `allow_from` empty: from anywhere; with a `certificate` HTTP is also spoken in TLS;
+    `balancers`: whose connections begin with a PROXY header, which says who the client is.
     `protocols` are filled in by the listener.
     """
 
@@ -27,6 +28,12 @@ class Terms:
     allow_from: tuple[IPv4Network | IPv6Network, ...] = ()
     certificate: Certificate | None = None
     protocols: frozenset[str] = frozenset()
+    balancers: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+def is_within(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    parsed = ip_address(address)
+    return any(parsed in network for network in networks)
 
 
 class Client:
@@ -45,6 +52,11 @@ class Client:
         self.route = ""
         self.began = 0.0  # of the clock on the wall
         self.up = self.down = 0
+
+    def is_allowed(self) -> bool:
+        """Whether its address may come in."""
+        allowed = self.terms.allow_from
+        return not allowed or is_within(self.address, allowed)
 
     def ask(self, method: str, host: str, port: int) -> None:
         """A request has come."""

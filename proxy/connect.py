@@ -49,6 +49,10 @@ class Handler(asyncio.Protocol, abc.ABC):
     def rejected(self, reply: Reply) -> None:
         """The dial has failed."""
 
+    async def connect(self, host: str, port: int) -> asyncio.Transport:
+        """A connected, paused transport."""
+        return await self.context.dialer.dial(self.client, host, port)
+
     def decided(self, right: bool) -> None:
         """What came of `login`."""
         raise NotImplementedError
@@ -142,7 +146,7 @@ class Handler(asyncio.Protocol, abc.ABC):
 
     async def _dial(self, host: str, port: int) -> None:
         try:
-            tunnel = await self.context.dialer.dial(self.client, host, port)
+            tunnel = await self.connect(host, port)
         except Exception as error:  # noqa: BLE001  (whatever it was, the client gets an answer)
             self.failed(error, host, port)
             return

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from proxy.policy import Forbidden
 from proxy.routes import UpstreamFailed
 from usernet.errors import (
+    DialError,
     EndpointUnresolved,
     HostUnreachable,
     NameNotFound,
@@ -185,6 +186,11 @@ BY_ERRNO = {  # a kernel's sockets say it with a number
     errno.ENOMEM: LIMIT,
     errno.EOPNOTSUPP: UNSUPPORTED,
 }
+
+
+def reason(error: OSError) -> str:
+    """For a person at the machine itself: the tunnel's own words name the address, a socket's error gets a client's."""
+    return str(error.strerror) if isinstance(error, DialError) else reply_for(error).reason
 
 
 def reply_for(error: BaseException) -> Reply:

@@ -16,24 +16,26 @@ import dataclasses
 import errno
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from proxy.client import Client, Terms
+from proxy.binding import addresses_of, bind
+from proxy.client import Client, Terms, is_within
 from proxy.dialer import Dialer
 from proxy.http.own import OwnPages
 from proxy.mux import HTTP, SOCKS4, SOCKS5, TLS, Opener, Sniffer
-from proxy.names import parse_address
 from proxy.policy import Policy
+from proxy.proxyprotocol import Version
 from proxy.routes import TUNNEL, Net, Route
 from proxy.rules import Rules
 from proxy.session import SWEEPS, Context, Limits, log
 from proxy.socks.handler import open_socks4, open_socks5
 from usernet.errors import UsernetError
 
+FirstStage = Callable[[Client], asyncio.Protocol]  # the protocol of a fresh connection
+
 PROTOCOLS = frozenset({SOCKS5, HTTP})
-BACKLOG = 1024
 ACCEPT_BURST = 64  # then the loop gets its turn
 ACCEPT_PAUSE = 0.25  # after an error such as EMFILE, which would otherwise repeat at once and for ever
 # accept(2), "Error handling": these are the new connection's, which is gone with them; the next may be well.
@@ -77,7 +79,7 @@ class Listener:
     __slots__ = (
         "_accepting",
         "_context",
-        "_openers",
+        "_first_stage",
         "_quiet_until",
         "_resume",
         "_socket",
@@ -88,17 +90,19 @@ class Listener:
         "protocols",
     )
 
-    def __init__(self, context: Context, sock: socket.socket, openers: Mapping[str, Opener], terms: Terms) -> None:
+    def __init__(
+        self, context: Context, sock: socket.socket, first_stage: FirstStage, terms: Terms, protocols: frozenset[str]
+    ) -> None:
         self._context = context
         self._terms = terms
         self._socket = sock
-        self._openers = openers
+        self._first_stage = first_stage
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
         self._quiet_until = 0.0  # of the clock of the loop
         self.address, self.port = sock.getsockname()[:2]
-        self.protocols = frozenset(openers)
+        self.protocols = protocols
 
     def start(self) -> None:
         """Accept (again)."""
@@ -144,21 +148,27 @@ class Listener:
             task.add_done_callback(self._tasks.discard)
 
     def _is_welcome(self, client: Client) -> bool:
-        if self._terms.allow_from:
-            address = ip_address(client.address)
-            if not any(address in network for network in self._terms.allow_from):
-                self._context.counters.refuse("source-not-allowed")
-                return False
+        # A load balancer itself needs no permission: whoever its header names does.
+        if not is_within(client.address, self._terms.balancers) and not client.is_allowed():
+            self._context.counters.refuse("source-not-allowed")
+            return False
         return self._context.admit(client)
 
     async def _adopt(self, sock: socket.socket, client: Client) -> None:
         context = self._context
         try:
-            await context.loop.connect_accepted_socket(lambda: Sniffer(context, self._openers, client), sock)
+            await context.loop.connect_accepted_socket(lambda: self._stage_for(client), sock)
         except OSError as error:  # it had gone already
             log.debug("a client was lost while it was accepted: %s", error)
             sock.close()
             context.gone(client)
+
+    def _stage_for(self, client: Client) -> asyncio.Protocol:
+        if not is_within(client.address, self._terms.balancers):
+            return self._first_stage(client)
+        from proxy.balanced import HeaderReader
+
+        return HeaderReader(self._context, client, self._first_stage)
 
     def _pause(self, why: str, seconds: float | None) -> None:
         """Stop accepting for a moment, or until there is room."""
@@ -193,6 +203,7 @@ class Proxy:
     ) -> None:
         """`net` is the route "tunnel", which what no rule names takes; `routes` are those besides that rules name."""
         loop = asyncio.get_running_loop()
+        self._net = net
         self._policy = Policy()
         dialer = Dialer(
             {TUNNEL: Route(TUNNEL, net, start=getattr(net, "start_connection", None)), **(routes or {})},
@@ -224,17 +235,47 @@ class Proxy:
         `terms.allow_from`, unless `open_to_all`; OSError, naming the address, where it cannot be bound.
         """
         terms = dataclasses.replace(terms, protocols=frozenset(protocols))
-        addresses = await _addresses(host)
+        addresses = await addresses_of(host)
         asks = terms.users is not None or terms.allow_from
         if not asks and not all(ip_address(address).is_loopback for address in addresses):
             if not open_to_all:
                 raise OpenListener(f"{host or 'every address'} port {port} is open to others and asks for no password")
             log.warning("%s port %d serves whoever reaches it, without a password", host or "every address", port)
         openers = _openers(terms)
+        return self._listen(
+            addresses, port, lambda client: Sniffer(self._context, openers, client), terms, frozenset(openers)
+        )
+
+    async def forward(
+        self,
+        host: str,
+        port: int,
+        target: tuple[str, int],
+        *,
+        terms: Terms = Terms(),  # noqa: B008  (frozen)
+        header: Version | None = None,
+    ) -> list[Listener]:
+        """Connect whoever comes to `target`, a name or address in the tunnel.  `header`: say who it is before."""
+        from proxy.forwards import Forward
+
+        context, net = self._context, self._net
+        return self._listen(
+            await addresses_of(host), port, lambda client: Forward(context, client, net, target, header), terms
+        )
+
+    def _listen(
+        self,
+        addresses: Sequence[str],
+        port: int,
+        first_stage: FirstStage,
+        terms: Terms,
+        protocols: frozenset[str] = frozenset(),
+    ) -> list[Listener]:
         made: list[Listener] = []
         try:
             for address in addresses:
-                made.append(Listener(self._context, _bind(address, made[0].port if made else port), openers, terms))
+                sock = bind(address, made[0].port if made else port)
+                made.append(Listener(self._context, sock, first_stage, terms, protocols))
         except BaseException:
             for listener in made:
                 listener.close()
@@ -324,35 +365,6 @@ def _openers(terms: Terms) -> dict[str, Opener]:
         if terms.certificate is not None:
             openers[TLS] = _open_tls
     return openers
-
-
-async def _addresses(host: str) -> list[str]:
-    if not host:
-        return ["0.0.0.0", "::"]
-    literal = parse_address(host)
-    if literal is not None:
-        return [literal]
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def _bind(address: str, port: int) -> socket.socket:
-    # With the protocol named, which accepted sockets inherit: asyncio sets TCP_NODELAY on no others.
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if sock.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, port))
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {address} port {port}: {error.strerror}") from None
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _open_http(context: Context, client: Client, transport: asyncio.Transport, data: bytes) -> None:

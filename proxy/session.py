@@ -130,6 +130,15 @@ class Context:
         self.open += 1
         return True
 
+    def reassign(self, client: Client, address: str, port: int) -> bool:
+        """Who has a place is really somebody else.  False where that address has too many; the place stays theirs."""
+        limit, where = self.limits.connections_per_client, counted_as(address)
+        if limit is not None:
+            self._discount(client.address)
+            self.clients[where] = self.clients.get(where, 0) + 1
+        client.address, client.port = address, port
+        return limit is None or self.clients[where] <= limit
+
     def left(self, session: Session, client: Client) -> None:
         """A client's connection is lost."""
         self.sessions.discard(session)
@@ -139,14 +148,17 @@ class Context:
         """A client's place is free."""
         self.open -= 1
         if self.clients:
-            where = counted_as(client.address)
-            count = self.clients.get(where, 0) - 1
-            if count > 0:
-                self.clients[where] = count
-            else:
-                self.clients.pop(where, None)
+            self._discount(client.address)
         if self.on_room is not None:
             self.on_room()
+
+    def _discount(self, address: str) -> None:
+        where = counted_as(address)
+        count = self.clients.get(where, 0) - 1
+        if count > 0:
+            self.clients[where] = count
+        else:
+            self.clients.pop(where, None)
 
 
 def counted_as(address: str) -> str:

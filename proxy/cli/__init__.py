@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "proxy.cli.check",
     "ping": "proxy.cli.ping",
     "nc": "proxy.cli.nc",
+    "wireproxy": "proxy.cli.wireproxy",
     "route": "proxy.cli.route",
     "passwd": "proxy.cli.passwd",
     "genkey": "proxy.cli.keys:genkey",

@@ -14,9 +14,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
 
-from proxy.replies import reply_for
+from proxy.replies import reason
 from usernet.config import Config
-from usernet.errors import DialError, UsernetError
+from usernet.errors import UsernetError
 
 DEFAULT_PROXY = "socks5h://127.0.0.1:1080"
 SOCKS5_SCHEMES = ("socks5", "socks5h", "socks")
@@ -101,7 +101,7 @@ async def _through_file(config: Config, host: str, port: int, dial_timeout: floa
         try:
             streams = await network.open_connection(host, port, limit=PIECE)
         except OSError as error:
-            raise NoConnection(f"cannot connect to {host} port {port}: {_why(error)}") from None
+            raise NoConnection(f"cannot connect to {host} port {port}: {reason(error)}") from None
         await _join(*streams, host)
 
 
@@ -140,12 +140,7 @@ async def _join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host
     try:
         await stdio.join(reader, writer)
     except ConnectionError as error:
-        raise NoConnection(f"the connection to {host} broke: {_why(error)}") from None
-
-
-def _why(error: OSError) -> str:
-    """The tunnel's own words, which name the address; of a socket's error those that clients of the proxy get."""
-    return str(error.strerror) if isinstance(error, DialError) else reply_for(error).reason
+        raise NoConnection(f"the connection to {host} broke: {reason(error)}") from None
 
 
 def _proxy_url() -> SplitResult:

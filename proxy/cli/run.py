@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from itertools import chain
 
 import click
 
@@ -109,6 +110,18 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     callback=_finite,
     help="Seconds that connections have to finish after INT or TERM; a second signal ends them at once.",
 )
+@click.option(
+    "--forward",
+    multiple=True,
+    metavar="FORWARD",
+    help="Forward [HOST:]PORT of this machine into the tunnel: [HOST:]PORT:HOST:PORT[:TCP,UDP]; may be repeated.",
+)
+@click.option(
+    "--remote",
+    multiple=True,
+    metavar="FORWARD",
+    help="Forward a port of the tunnel's addresses to this machine: PORT:HOST:PORT[:TCP,UDP]; may be repeated.",
+)
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -135,6 +148,8 @@ def command(
     max_clients_per_address: int | None,
     idle_timeout: float,
     drain: float,
+    forward: tuple[str, ...],
+    remote: tuple[str, ...],
     allow_anyone: bool,
     loop: str,
     verbose: int,
@@ -149,11 +164,18 @@ def command(
     if access_log_file is not None and access_log == "off":
         raise click.UsageError("--access-log-file needs --access-log text or json.")
     config = load(file)
-    from proxy.daemon import app, listeners, process, serving
+    if config.stdio_tunnel is not None and access_log != "off" and access_log_file is None:
+        raise click.UsageError("standard output is [STDIOTunnel]'s: --access-log needs --access-log-file.")
+    from proxy.daemon import app, listeners, notation, process, serving
 
     process.set_up_log(verbose + more)
     for warning in config.warnings:
         process.log.warning("%s", as_warning(warning))
+    config = replace(
+        config,
+        client_tunnels=(*config.client_tunnels, *chain.from_iterable(map(notation.parse_forward, forward))),
+        server_tunnels=(*config.server_tunnels, *chain.from_iterable(map(notation.parse_remote, remote))),
+    )
     plan = listeners.plan(socks5_server, outbound_http_proxy_listen, config)
     certificate = None
     if http_proxy_tls_cert is not None and http_proxy_tls_key is not None:

@@ -7,24 +7,29 @@ closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import usernet
 from proxy.accesslog import AccessLog
 from proxy.certificate import Certificate
+from proxy.daemon.alive import Alive
 from proxy.daemon.draining import Drain
-from proxy.daemon.forwarding import forward, shown
+from proxy.daemon.forwarding import BoundForward, forward, forward_into, shown
 from proxy.daemon.hints import pac_url, shell_lines
 from proxy.daemon.listeners import Listen
 from proxy.daemon.narrator import Line, Narrator, format_endpoint, short_key
 from proxy.daemon.pac import PacPage
 from proxy.daemon.process import freeze_garbage, log, raise_descriptor_limit, stop_event
-from proxy.daemon.serving import Bound, Caps, serve
+from proxy.daemon.serving import Bound, Caps, refusal, serve
 from proxy.http.own import OwnPages
-from usernet.config import Config, Peer, format_network
+from proxy.replies import reason
+from proxy.stdio import PIECE, join
+from usernet.config import Config, Peer, StdioTunnel, format_network
 from usernet.errors import UsernetError
 from usernet.wire.ip import format_address
 from usernet.wireguard.events import TunnelEvent
@@ -47,6 +52,7 @@ class Options:
     allow_anyone: bool = False  # listen beyond this machine without credentials
     access_log: AccessLog | None = None
     via: str | None = None  # the name for Via fields
+    info: tuple[str, int] | None = None  # where /readyz and /metrics are
     certificate: Certificate | None = None  # HTTP is spoken inside TLS as well
     hostnames: Sequence[str] = ()  # of the proxy, besides its addresses
     caps: Caps | None = None  # None: the defaults
@@ -56,7 +62,7 @@ class Options:
 async def run(config: Config, options: Options) -> None:
     """Serve until INT or TERM."""
     raise_descriptor_limit()
-    stop = stop_event()
+    stop = stop_event(hangup=config.stdio_tunnel is not None)
     port = config.interface.listen_port if options.port is None else options.port
     network = usernet.open_tunnel(config, port=port, dial_timeout=options.dial_timeout)
     teller = Teller(asyncio.get_running_loop())
@@ -87,16 +93,72 @@ async def run(config: Config, options: Options) -> None:
                 drain=drain,
             ) as bound,
             forward(network, config.server_tunnels),
+            forward_into(network, config.client_tunnels, access_log=options.access_log, drain=drain) as forwards,
+            contextlib.AsyncExitStack() as stack,
         ):
-            for line in hello(config, network, bound):
+            alive = Alive(network, config.interface.check_alive, config.interface.check_alive_interval)
+            await stack.enter_async_context(for_as_long(alive.run()))
+            for line in hello(config, network, bound, forwards):
                 log.info("%s", line)
+            if options.info is not None:
+                log.info("info: %s", await informing(stack, *options.info, config, network, alive))
             network.request_handshakes()
             freeze_garbage()
-            await stop.wait()
+            if config.stdio_tunnel is None:
+                await stop.wait()
+            else:
+                await join_stdio(network, config.stdio_tunnel, stop)
             await drain.wait()
     finally:
         teller.close()
         await close(network)
+
+
+@contextlib.asynccontextmanager
+async def for_as_long(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do it while the block lasts."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def informing(
+    stack: contextlib.AsyncExitStack, host: str, port: int, config: Config, network: usernet.Network, alive: Alive
+) -> str:
+    """Where, once it does.  ListenError where it cannot."""
+    from proxy.daemon.info import inform, pages_of  # seldom asked for, and it brings an HTTP parser
+
+    try:
+        where = await stack.enter_async_context(inform(host, port, pages_of(config, network, alive)))
+    except OSError as error:
+        raise refusal(error, host or "every address") from None
+    return "http://" + format_endpoint(where)
+
+
+async def join_stdio(network: usernet.Network, tunnel: StdioTunnel, stop: asyncio.Event) -> None:
+    """Until the end of both directions, or the stop.  StartError where there is no connection, or it breaks."""
+    where = format_endpoint(tunnel.target)
+
+    async def joined() -> None:
+        try:
+            streams = await network.open_connection(*tunnel.target, limit=PIECE)
+        except OSError as error:
+            raise StartError(f"cannot connect to {where}: {reason(error)}") from None
+        try:
+            await join(*streams)
+        except ConnectionError as error:
+            raise StartError(f"the connection to {where} broke: {reason(error)}") from None
+
+    joining, stopping = asyncio.ensure_future(joined()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((joining, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if joining.done():
+        joining.result()
+    joining.cancel()
+    await asyncio.wait((joining, stopping))
 
 
 async def close(network: usernet.Network) -> None:
@@ -139,13 +201,17 @@ class Teller:
             self._timer = None
 
 
-def hello(config: Config, network: usernet.Network, bound: Sequence[Bound]) -> Iterator[str]:
+def hello(
+    config: Config, network: usernet.Network, bound: Sequence[Bound], forwards: Sequence[BoundForward] = ()
+) -> Iterator[str]:
     """What there is, and what to do with it."""
     yield f"tunnel: {', '.join(network.addresses)}, MTU {network.mtu}, UDP port {network.listen_port}"
     for peer in config.peers:
         yield f"peer {short_key(peer.public_key)}: {_endpoint(peer)}, {_allowed(peer)}"
     for tunnel in config.server_tunnels:
         yield shown(tunnel)
+    for forwarded in forwards:
+        yield str(forwarded)
     for one in bound:
         yield f"proxy: {one}"
     if bound:

@@ -1,16 +1,16 @@
 """Where the proxy listens: flags, the file's [Socks5] and [http] sections and the default, made into one list.
 
 A flag wins over the file's sections of its kind.  Whoever names an address for one protocol gets that and no more; the
-default, both protocols on port 1080 of both loopback addresses, holds only where nothing is named at all.  Equal
-addresses share a port, but with port 0 there are two.
+default, both protocols on port 1080 of both loopback addresses, holds only where nothing is named at all, not even a
+forward into the tunnel.  Equal addresses share a port, but with port 0 there are two.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from usernet.config import Config, ProxySection
+from usernet.config import Config, Network, ProxySection
 from usernet.config.values import BadValue, bind_address
 from usernet.errors import UsernetError
 
@@ -28,6 +28,8 @@ class Listen:
     http: bool
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    balancers: tuple[Network, ...] = ()  # whose connections begin with a PROXY protocol header
+    certificate: tuple[str, str] | None = None  # its chain's file and its key's
     optional: bool = False  # the default's ::1, which a machine without IPv6 does not have
 
     @property
@@ -48,8 +50,10 @@ def parse_listen(text: str, flag: str) -> tuple[str, int]:
 
 
 def plan(socks5: Sequence[str], http: Sequence[str], config: Config) -> list[Listen]:
-    """The listeners to open.  `socks5` and `http` are the flags' values."""
+    """The proxy's listeners to open.  `socks5` and `http` are the flags' values."""
     wanted = [*_of_kind("socks5", socks5, config.proxies), *_of_kind("http", http, config.proxies)]
+    if not wanted and (config.client_tunnels or config.stdio_tunnel):
+        return []
     if not wanted:
         return [Listen(host, DEFAULT_PORT, socks5=True, http=True, optional=host == "::1") for host in LOOPBACK]
     merged: dict[tuple[str, int, int], Listen] = {}
@@ -71,13 +75,22 @@ def _of_kind(kind: str, flags: Sequence[str], sections: Sequence[ProxySection]) 
     if flags:
         flag = "--socks5-server" if kind == "socks5" else "--outbound-http-proxy-listen"
         # An address may come from a flag while the credentials stay in the file, where nobody sees them in `ps`.
-        user, word = (mine[0].username, mine[0].password) if mine else (None, None)
-        addresses = [(*parse_listen(text, flag), user, word) for text in flags]
+        like = mine[0] if mine else ProxySection(kind, "", 0)  # type: ignore[arg-type]
+        addresses = [(*parse_listen(text, flag), like) for text in flags]
     else:
-        addresses = [(section.host, section.port, section.username, section.password) for section in mine]
+        addresses = [(section.host, section.port, section) for section in mine]
     return [
-        Listen(host, port, socks5=kind == "socks5", http=kind == "http", username=user, password=word)
-        for host, port, user, word in addresses
+        Listen(
+            host,
+            port,
+            socks5=kind == "socks5",
+            http=kind == "http",
+            username=section.username,
+            password=section.password,
+            balancers=section.balancers,
+            certificate=section.certificate,
+        )
+        for host, port, section in addresses
     ]
 
 
@@ -87,11 +100,9 @@ def _shared(first: Listen, second: Listen) -> Listen:
             f"{first.host}:{first.port} is to be shared by SOCKS5 and HTTP with different credentials; "
             "give both the same Username and Password, or a port each"
         )
-    return Listen(
-        first.host,
-        first.port,
+    return replace(
+        first,
         socks5=first.socks5 or second.socks5,
         http=first.http or second.http,
-        username=first.username,
-        password=first.password,
+        certificate=first.certificate or second.certificate,
     )

@@ -94,8 +94,8 @@ def run(main: Coroutine[Any, Any, None], loop: str = "auto") -> None:
         runner.run(main)
 
 
-def stop_event() -> asyncio.Event:
-    """Set by INT or TERM.  A second one ends the process at once, should the clean stop hang."""
+def stop_event(*, hangup: bool = False) -> asyncio.Event:
+    """Set by INT or TERM, and HUP where asked for.  A second one ends the process at once, should the stop hang."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -106,7 +106,7 @@ def stop_event() -> asyncio.Event:
             loop.remove_signal_handler(again)
             signal.signal(again, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangup else [])):
         loop.add_signal_handler(number, on_signal, number)
     return stop
 

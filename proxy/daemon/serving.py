@@ -7,7 +7,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from proxy.accesslog import AccessLog
 from proxy.auth import Users
@@ -24,7 +24,7 @@ from proxy.rules import Rules
 from proxy.server import Listener, OpenListener, Proxy
 from proxy.session import IDLE_TIMEOUT, Limits
 from proxy.upstreams import upstream_routes
-from usernet.config import Access, format_network
+from usernet.config import Access, Network, format_network
 
 KEPT_DESCRIPTORS = 64  # of the limit, for everything that is not a client
 NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
@@ -110,7 +110,7 @@ async def serve(
         via=via,
     )
     users = Users((user.name, user.secret) for user in access.users) if access.users else None
-    terms = Terms(users, tuple(ip_network(format_network(net)) for net in access.allow_from), certificate)
+    terms = Terms(users, networks(access.allow_from), certificate)
     if drain is not None:
         drain.add(proxy.drain, proxy.unfinished)
     try:
@@ -142,6 +142,9 @@ def routes(access: Access, tunnel: Net) -> dict[str, Route]:
 async def _open(proxy: Proxy, listen: Listen, terms: Terms, allow_anyone: bool) -> list[Listener]:
     if listen.username is not None and listen.password is not None:  # a section's own login is instead of [Access]'s
         terms = replace(terms, users=Users([(listen.username, listen.password)]))
+    if listen.certificate is not None:
+        terms = replace(terms, certificate=Certificate(*listen.certificate))
+    terms = replace(terms, balancers=networks(listen.balancers))
     protocols = [name for name, wanted in ((SOCKS5, listen.socks5), (HTTP, listen.http)) if wanted]
     try:
         return await proxy.listen(listen.host, listen.port, protocols=protocols, terms=terms, open_to_all=allow_anyone)
@@ -154,10 +157,17 @@ async def _open(proxy: Proxy, listen: Listen, terms: Terms, allow_anyone: bool) 
         if listen.optional and error.errno in NO_SUCH_ADDRESS:
             log.debug("%s", error.strerror)
             return []
-        if isinstance(error, socket.gaierror):
-            raise ListenError(
-                f"cannot listen on {listen.host}: {error.strerror}; {REMEDIES[errno.EADDRNOTAVAIL]}"
-            ) from None
-        said = error.strerror or f"cannot listen on {listen.host}: {error}"
-        remedy = REMEDIES.get(error.errno or 0)
-        raise ListenError(f"{said}; {remedy}" if remedy else said) from None
+        raise refusal(error, listen.host) from None
+
+
+def refusal(error: OSError, host: str) -> ListenError:
+    """An error of listening, with what to do about it."""
+    if isinstance(error, socket.gaierror):
+        return ListenError(f"cannot listen on {host}: {error.strerror}; {REMEDIES[errno.EADDRNOTAVAIL]}")
+    said = error.strerror or f"cannot listen on {host}: {error}"
+    remedy = REMEDIES.get(error.errno or 0)
+    return ListenError(f"{said}; {remedy}" if remedy else said)
+
+
+def networks(found: Sequence[Network]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(format_network(net)) for net in found)

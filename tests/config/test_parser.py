@@ -172,7 +172,6 @@ def test_all_problems_at_once_in_line_order() -> None:
         (GOOD + PEER_SECTION, 9, "the [Peer] of line 5 has the same PublicKey"),
         (GOOD.replace("AllowedIPs", "Address"), 8, "it belongs to [Interface]"),
         (GOOD.replace("AllowedIPs", "Zzzz"), 8, "the keys are PublicKey, PresharedKey"),
-        (GOOD + "[TCPClientTunnel]\nBindAddress = :1\n", 9, "not supported yet"),
         (GOOD + "[TCPServerTunnel]\nListenPort = 1\n", 9, "[TCPServerTunnel] has no Target; write who answers"),
         (GOOD + "[UDPServerTunnel]\nTarget = a:1\n", 9, "[UDPServerTunnel] has no ListenPort; write the port"),
         (GOOD + "[TCPServerTunnel]\nListenPort = 0\nTarget = a:1\n", 10, "'0' is not a number from 1 to 65535"),
@@ -187,9 +186,10 @@ def test_all_problems_at_once_in_line_order() -> None:
         (GOOD + "[Peer\n", 9, "not the head of a section"),
         (GOOD + "[Socks5]\nUsername = a\nPassword = b\n", 9, "no BindAddress"),
         (GOOD + "[Socks5]\nBindAddress = :1\nUsername = a\n", 9, "only one of Username and Password"),
-        (GOOD + "[http]\nBindAddress = :1\nCertFile = x\n", 11, "CertFile is wireproxy's, and not supported yet"),
         (GOOD + "[http]\nBindAddress = x y:1\n", 10, "neither an address nor a name"),
-        (GOOD.replace("DNS =", "CheckAlive ="), 4, "CheckAlive is wireproxy's, and not supported yet"),
+        (GOOD.replace("DNS = 10.0.0.1", "CheckAlive = host"), 4, "CheckAlive: 'host' is not an address; write IP"),
+        (GOOD.replace("DNS =", "CheckAliveInterval = 0\nCheckAlive ="), 4, "'0' is not a number from 1 to 86400"),
+        (GOOD.replace("DNS = 10.0.0.1", "CheckAliveInterval = 3"), 4, "CheckAliveInterval without CheckAlive; write"),
     ],
 )
 def test_refused(text: str, line: int, message: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.config.test_parser import GOOD, INTERFACE, OWN, PEER, PEER_SECTION
-from usernet.config import load, parse
+from usernet.config import ClientTunnel, ServerTunnel, StdioTunnel, load, parse
 from usernet.errors import ConfigError
 
 SOCKS = "[Socks5]\nBindAddress = 127.0.0.1:25344\n"
@@ -122,3 +122,134 @@ def test_resolve_refused(text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(GOOD + text, "f")
     assert str(caught.value).startswith(said)
+
+
+# As in wireproxy's README, comments left out.
+EXAMPLE = """\
+[Interface]
+Address = 10.200.200.2/32 # The subnet should be /32 and /128 for IPv4 and v6 respectively
+# MTU = 1420 (optional)
+PrivateKey = uCTIK+56CPyCvwJxmU5dBfuyJvPuSXAq1FzHdnIxe1Q=
+# PrivateKey = $MY_WIREGUARD_PRIVATE_KEY # Alternatively, reference environment variables
+DNS = 10.200.200.1
+
+[Peer]
+PublicKey = QP+A67Z2UBrMgvNIdHv8gPel5URWNLS4B3ZQ2hQIZlg=
+# PresharedKey = UItQuvLsyh50ucXHfjF0bbR4IIpVBd74lwKc8uIPXXs= (optional)
+Endpoint = my.ddns.example.com:51820
+# PersistentKeepalive = 25 (optional)
+
+[TCPClientTunnel]
+BindAddress = 127.0.0.1:25565
+Target = play.cubecraft.net:25565
+
+[TCPServerTunnel]
+ListenPort = 3422
+Target = localhost:25545
+
+[STDIOTunnel]
+Target = ssh.myserver.net:22
+
+[Socks5]
+BindAddress = 127.0.0.1:25344
+#Username = ...
+
+[http]
+BindAddress = 127.0.0.1:25345
+#CertFile = ...
+
+[UDPProxyTunnel]
+BindAddress = 127.0.0.1:53
+Target = 1.1.1.1:53
+InactivityTimeout = 30 # If its set to 0, it will never timeout
+
+[Resolve]
+# Set DNS Resovle Strategy
+ResolveStrategy = auto
+"""
+
+
+def test_the_example_of_its_readme() -> None:
+    config = parse(EXAMPLE, "f", environ={})
+    assert config.client_tunnels == (
+        ClientTunnel("tcp", "127.0.0.1", 25565, ("play.cubecraft.net", 25565), line=14),
+        ClientTunnel("udp", "127.0.0.1", 53, ("1.1.1.1", 53), idle_timeout=30, line=33),
+    )
+    assert config.server_tunnels == (ServerTunnel("tcp", 3422, ("localhost", 25545), 18),)
+    assert config.stdio_tunnel == StdioTunnel(("ssh.myserver.net", 22), 22)
+    assert [(proxy.kind, proxy.port) for proxy in config.proxies] == [("socks5", 25344), ("http", 25345)]
+
+
+def test_what_is_ours_beside() -> None:
+    config = parse(
+        GOOD + "[TCPClientTunnel]\nBindAddress = 127.0.0.1:1\nTarget = a:1\nProxyProtocol = V2\n"
+        "ProxyProtocolFrom = 10.0.0.9/8, ::1\n[TCPServerTunnel]\nListenPort = 1\nTarget = a:1\nProxyProtocol = v1\n"
+        "[http]\nBindAddress = :2\nProxyProtocolFrom = 127.0.0.1\nCertFile = a.pem\nKeyFile = b.pem\n"
+        "[UDPProxyTunnel]\nBindAddress = 127.0.0.1:1\nTarget = a:1\nInactivityTimeout = 0\n",
+        "f",
+    )
+    tcp, udp = config.client_tunnels
+    assert (tcp.header, tcp.balancers) == ("v2", ((b"\x0a\0\0\0", 8), (bytes(15) + b"\1", 128)))
+    assert (udp.idle_timeout, config.server_tunnels[0].header) == (0, "v1")
+    assert config.proxies[0].balancers == ((b"\x7f\0\0\1", 32),)
+    assert config.proxies[0].certificate == ("a.pem", "b.pem")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[TCPClientTunnel]\nTarget = a:1\n", "f:9: [TCPClientTunnel] has no BindAddress; write one"),
+        ("[UDPProxyTunnel]\nBindAddress = :1\n", "f:9: [UDPProxyTunnel] has no Target; write who answers"),
+        ("[STDIOTunnel]\n", "f:9: [STDIOTunnel] has no Target; write who answers"),
+        ("[STDIOTunnel]\nTarget = a:1\n" * 2, "f:11: line 9 begins a [STDIOTunnel] already, and there is one"),
+        ("[SNI]\nBindAddress = :443\n", "f:9: the section [SNI] is wireproxy's, and not supported yet; take"),
+        ("[http]\nBindAddress = :1\nKeyFile = b\n", "f:9: [http] has only one of CertFile and KeyFile; write both"),
+        ("[Socks5]\nBindAddress = :1\nKeyFile = b\n", "f:11: [Socks5] has no key 'KeyFile'; it belongs to [http]"),
+        (
+            "[UDPProxyTunnel]\nBindAddress = :1\nTarget = a:1\nInactivityTimeout = 5s\n",
+            "f:12: InactivityTimeout: '5s' is not a number",
+        ),
+        (
+            "[TCPClientTunnel]\nBindAddress = :1\nTarget = a:1\nProxyProtocol = on\n",
+            "f:12: ProxyProtocol: 'on' is neither v1 nor v2; write one",
+        ),
+        (
+            "[TCPClientTunnel]\nBindAddress = :1\nTarget = a:1\n" * 2,
+            "f:12: the section of line 9 has the same BindAddr",
+        ),
+        (
+            "[http]\nBindAddress = :1\n[TCPClientTunnel]\nBindAddress = :1\nTarget = a:1\n",
+            "f:11: the section of line 9 has the same BindAddress; give each a port",
+        ),
+        (
+            "[http]\nBindAddress = :1\n[Socks5]\nBindAddress = :1\nProxyProtocolFrom = ::1\n",
+            "f:11: the section of line 9 has the same BindAddress and another ProxyProtocolFrom; give both",
+        ),
+    ],
+)
+def test_forwards_refused(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD + text, "f")
+    assert str(caught.value).startswith(said)
+
+
+def test_a_forward_that_others_reach_is_warned_of() -> None:
+    section = "[TCPClientTunnel]\nBindAddress = {}:1\nTarget = a:80\n"
+    assert parse(GOOD + section.format("[::1]"), "f").warnings == ()
+    (warning,) = parse(GOOD + section.format(""), "f").warnings
+    assert str(warning).startswith("f:9: other machines, too, get to a port 80 by this forward; write 127.0.0.1")
+
+
+def test_check_alive() -> None:
+    own = parse(GOOD.replace("DNS", "CheckAlive = 1.1.1.1, fd00::0:1\nCheckAliveInterval = 3\nDNS"), "f").interface
+    assert (own.check_alive, own.check_alive_interval) == (("1.1.1.1", "fd00::1"), 3)
+    assert parse(GOOD, "f").interface.check_alive == ()
+
+
+def test_a_peer_without_allowed_ips_may_carry_everything() -> None:
+    text = GOOD.replace("AllowedIPs = 0.0.0.0/0\n", "")
+    assert parse(text, "f").peers[0].allowed_ips == ()
+    config = parse(text, "f", carry_all=True)
+    assert config.peers[0].allowed_ips == ((bytes(4), 0), (bytes(16), 0))
+    assert config.warnings == ()
+    assert len(parse(GOOD, "f", carry_all=True).peers[0].allowed_ips) == 1

@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.auth import Users
+from proxy.binding import bind
 from proxy.client import Terms
 from proxy.mux import Sniffer
-from proxy.server import OpenListener, Proxy, _bind
+from proxy.server import OpenListener, Proxy
 from proxy.session import Limits, counted_as, say_farewell
 from tests.proxy.support import LOCAL, Bench, LoopNet, bench, echo, serving, to_tunnel, until
 from tests.proxy.test_socks_handler import HELLO, LOGIN, answer, request
@@ -167,7 +168,7 @@ def fail_to_accept(monkeypatch: pytest.MonkeyPatch, *errors: int) -> None:
     def failing(sock: socket.socket) -> socket.socket:
         return Failing(sock.family, sock.type, sock.proto, sock.detach())
 
-    monkeypatch.setattr("proxy.server._bind", lambda address, port: failing(_bind(address, port)))
+    monkeypatch.setattr("proxy.server.bind", lambda address, port: failing(bind(address, port)))
 
 
 @pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EINVAL"])

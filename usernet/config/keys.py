@@ -35,6 +35,8 @@ INTERFACE = _table(
     Key("Address", values.networks, several=True),
     Key("DNS", values.dns, several=True),
     Key("MTU", values.mtu),
+    Key("CheckAlive", values.addresses, several=True),
+    Key("CheckAliveInterval", values.interval),
     Key("FwMark", values.fwmark, False, "marking packets needs privileges and usernet has none", _LEAVE_OUT),
     Key("Table", values.anything, False, "usernet sets no routes on this machine", _LEAVE_OUT),
     Key("PreUp", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
@@ -57,12 +59,21 @@ PROXY = _table(
     Key("BindAddress", values.bind_address),
     Key("Username", values.credential),
     Key("Password", values.credential),
+    Key("ProxyProtocolFrom", values.networks, several=True),
 )
 
-SERVER_TUNNEL = _table(
-    Key("ListenPort", values.forwarded_port),
-    Key("Target", values.target),
-)
+_LISTEN_PORT = Key("ListenPort", values.forwarded_port)
+_TARGET = Key("Target", values.target)
+_BIND_ADDRESS = Key("BindAddress", values.bind_address)
+_HEADER = Key("ProxyProtocol", values.proxy_header)
+_BALANCERS = Key("ProxyProtocolFrom", values.networks, several=True)
+
+HTTP = _table(*PROXY.values(), Key("CertFile", values.path), Key("KeyFile", values.path))
+TCP_SERVER_TUNNEL = _table(_LISTEN_PORT, _TARGET, _HEADER)
+UDP_SERVER_TUNNEL = _table(_LISTEN_PORT, _TARGET)
+TCP_CLIENT_TUNNEL = _table(_BIND_ADDRESS, _TARGET, _HEADER, _BALANCERS)
+UDP_PROXY_TUNNEL = _table(_BIND_ADDRESS, _TARGET, Key("InactivityTimeout", values.inactivity))
+STDIO_TUNNEL = _table(_TARGET)
 
 RESOLVE = _table(Key("ResolveStrategy", values.resolve_strategy))
 
@@ -78,9 +89,12 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "interface": INTERFACE,
     "peer": PEER,
     "socks5": PROXY,
-    "http": PROXY,
-    "tcpservertunnel": SERVER_TUNNEL,
-    "udpservertunnel": SERVER_TUNNEL,
+    "http": HTTP,
+    "tcpclienttunnel": TCP_CLIENT_TUNNEL,
+    "udpproxytunnel": UDP_PROXY_TUNNEL,
+    "tcpservertunnel": TCP_SERVER_TUNNEL,
+    "udpservertunnel": UDP_SERVER_TUNNEL,
+    "stdiotunnel": STDIO_TUNNEL,
     "resolve": RESOLVE,
     "access": ACCESS,
 }
@@ -89,6 +103,9 @@ TITLES = {
     "peer": "Peer",
     "socks5": "Socks5",
     "http": "http",
+    "tcpclienttunnel": "TCPClientTunnel",
+    "udpproxytunnel": "UDPProxyTunnel",
+    "stdiotunnel": "STDIOTunnel",
     "tcpservertunnel": "TCPServerTunnel",
     "udpservertunnel": "UDPServerTunnel",
     "resolve": "Resolve",
@@ -97,10 +114,7 @@ TITLES = {
 
 # Refused by name, (message, remedy), instead of as unknown.  The key's name goes before its message.
 _LATER = "is wireproxy's, and not supported yet"
-REFUSED_SECTIONS = {
-    name.lower(): (f"the section [{name}] {_LATER}", "take the section out")
-    for name in ("TCPClientTunnel", "UDPProxyTunnel", "STDIOTunnel", "SNI")
-}
+REFUSED_SECTIONS = {"sni": (f"the section [SNI] {_LATER}", "take the section out")}
 _AMNEZIA = (
     "is AmneziaWG's: its disguise is another protocol, and usernet speaks WireGuard as it is",
     "take the line out; a peer that insists on the disguise will not answer",
@@ -109,10 +123,6 @@ _AMNEZIA_KEYS = ("jc", "jmin", "jmax", "itime", *(f"{letter}{n}" for letter in "
 REFUSED_KEYS = {
     **{("interface", key): _AMNEZIA for key in _AMNEZIA_KEYS},
     ("peer", "advancedsecurity"): _AMNEZIA,
-    ("interface", "checkalive"): (_LATER, "take the line out"),
-    ("interface", "checkaliveinterval"): (_LATER, "take the line out"),
-    ("http", "certfile"): (_LATER, "take the line out: the proxy speaks plain HTTP to its clients"),
-    ("http", "keyfile"): (_LATER, "take the line out: the proxy speaks plain HTTP to its clients"),
 }
 
 

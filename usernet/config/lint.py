@@ -26,8 +26,9 @@ def warnings(config: Config, filename: str, wireguard_file: str, world_readable:
     for check in (_interface, _name_servers, _peers, _claimed_twice, _access):
         for line, message, remedy in check(config):
             yield Problem(wireguard_file, line, message, remedy)
-    for line, message, remedy in _proxies(config):
-        yield Problem(filename, line, message, remedy)
+    for check in (_proxies, _forwards):
+        for line, message, remedy in check(config):
+            yield Problem(filename, line, message, remedy)
     if world_readable:
         yield Problem(
             wireguard_file, 1, "everybody on this machine can read this file, which holds keys", "chmod 600 it"
@@ -109,6 +110,16 @@ def _proxies(config: Config) -> _Lint:
                 proxy.line,
                 "this proxy is open to other machines and asks for no password: it starts with --allow-anyone only",
                 "write Username and Password, or 127.0.0.1 in BindAddress",
+            )
+
+
+def _forwards(config: Config) -> _Lint:
+    for tunnel in config.client_tunnels:
+        if not _is_ours_alone(tunnel.host):
+            yield (
+                tunnel.line,
+                f"other machines, too, get to {tunnel.target[0]} port {tunnel.target[1]} by this forward",
+                "write 127.0.0.1 in BindAddress, or ignore this",
             )
 
 

@@ -16,6 +16,8 @@ NO_RESERVED = bytes(3)
 # An inner network: the packed address (4 or 16 bytes) and the length of its prefix.
 Network = tuple[bytes, int]
 
+ProxyHeader = Literal["v1", "v2"]  # the version of a PROXY protocol header
+
 ResolveStrategy = Literal["auto", "ipv4", "ipv6"]
 
 
@@ -29,6 +31,8 @@ class Interface:
     dns_search: tuple[str, ...] = ()  # search domains
     mtu: int | None = None  # B; None: the tunnel's default
     listen_port: int | None = None  # outer UDP; None: any
+    check_alive: tuple[str, ...] = ()  # IP literals that are pinged, to know whether the tunnel works
+    check_alive_interval: int = 5  # s
     line: int = 0
 
 
@@ -55,6 +59,8 @@ class ProxySection:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     line: int = 0
+    balancers: tuple[Network, ...] = ()  # whose connections begin with a PROXY protocol header
+    certificate: tuple[str, str] | None = None  # http: the files of a chain and its key, for TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,29 @@ class ServerTunnel:
     kind: Literal["tcp", "udp"]
     listen_port: int
     target: tuple[str, int]  # a name or an IP literal without brackets, outside of the tunnel, and a port
+    line: int = 0
+    header: ProxyHeader | None = None  # TCP: the target is told who the client is
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTunnel:
+    """A [TCPClientTunnel] or [UDPProxyTunnel]: an address of this machine, and who answers inside the tunnel."""
+
+    kind: Literal["tcp", "udp"]
+    host: str  # empty: every address of the machine
+    port: int
+    target: tuple[str, int]
+    idle_timeout: float | None = None  # UDP: s without a datagram; 0: none, None: the default
+    header: ProxyHeader | None = None
+    balancers: tuple[Network, ...] = ()
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StdioTunnel:
+    """[STDIOTunnel]: who is at the other end of standard input and output, inside the tunnel."""
+
+    target: tuple[str, int]
     line: int = 0
 
 
@@ -135,5 +164,7 @@ class Config:
     proxies: tuple[ProxySection, ...] = ()
     warnings: tuple[Problem, ...] = ()
     server_tunnels: tuple[ServerTunnel, ...] = ()
+    client_tunnels: tuple[ClientTunnel, ...] = ()
+    stdio_tunnel: StdioTunnel | None = None
     resolve_strategy: ResolveStrategy = "auto"  # which family of a name's addresses comes first; auto is IPv6
     access: Access = Access()

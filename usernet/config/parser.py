@@ -25,11 +25,11 @@ from usernet.errors import ConfigError, Problem
 DerivePublic = Callable[[bytes], bytes]
 
 
-def load(path: str | os.PathLike[str], *, derive_public: DerivePublic | None = None) -> Config:
+def load(path: str | os.PathLike[str], *, derive_public: DerivePublic | None = None, carry_all: bool = False) -> Config:
     """Read and parse a file.  OSError where it cannot be read, ConfigError where it cannot be used."""
     name = os.fspath(path)
     text, exposed = files.read(name)
-    return parse(text, name, derive_public=derive_public, world_readable=exposed)
+    return parse(text, name, derive_public=derive_public, world_readable=exposed, carry_all=carry_all)
 
 
 def parse(
@@ -39,12 +39,16 @@ def parse(
     derive_public: DerivePublic | None = None,
     world_readable: bool = False,
     environ: Mapping[str, str] | None = None,
+    carry_all: bool = False,
 ) -> Config:
     """Parse the text of a file.  `derive_public` (private key -> public key) lets a peer with our own key be found.
 
-    `environ`: what values such as $NAME refer to, else this process's environment.
+    `environ`: what values such as $NAME refer to, else this process's environment.  `carry_all`: a peer without
+    AllowedIPs has every address, as wireproxy has it.
     """
-    builder = _Builder(Collector(filename, os.environ if environ is None else environ), derive_public, world_readable)
+    builder = _Builder(
+        Collector(filename, os.environ if environ is None else environ), derive_public, world_readable, carry_all
+    )
     collector = builder.collector
     config = builder.build(read_lines(text, filename, collector.problems))
 
@@ -60,11 +64,14 @@ def parse(
 class _Builder:
     """Makes the values of one file, or of two: `wireguard_file` is where [Interface] and [Peer] stand."""
 
-    def __init__(self, collector: Collector, derive_public: DerivePublic | None, world_readable: bool) -> None:
+    def __init__(
+        self, collector: Collector, derive_public: DerivePublic | None, world_readable: bool, carry_all: bool
+    ) -> None:
         self.collector = collector
         self.derive_public = derive_public
         self.wireguard_file = collector.file
         self.world_readable = world_readable  # where the keys are
+        self.carry_all = carry_all
         self.unread = False  # that file is another one, and could not be read
 
     def build(self, sections: list[Section]) -> Config | None:
@@ -102,6 +109,8 @@ class _Builder:
             tuple(peers),
             tuple(extras.proxies),
             server_tunnels=tuple(extras.server_tunnels),
+            client_tunnels=tuple(extras.client_tunnels),
+            stdio_tunnel=extras.stdio_tunnel,
             resolve_strategy=extras.resolve,
             access=extras.access,
         )
@@ -177,6 +186,8 @@ class _Builder:
         addresses = joined(found, "address")
         if "address" not in found or (not addresses and all(value is not None for value, _ in found["address"])):
             wrong(line, "[Interface] has no Address", "write the one your peer allows you, such as 10.0.0.2/32")
+        if "checkaliveinterval" in found and "checkalive" not in found:
+            wrong(found["checkaliveinterval"][1], "CheckAliveInterval without CheckAlive", "write CheckAlive, too")
         if not private_key or not addresses:
             return None
         servers = joined(found, "dns")
@@ -187,6 +198,8 @@ class _Builder:
             dns_search=tuple(dict.fromkeys(word for word in servers if not is_address(word))),
             mtu=single(found, "mtu"),
             listen_port=single(found, "listenport") or None,
+            check_alive=tuple(dict.fromkeys(joined(found, "checkalive"))),
+            check_alive_interval=single(found, "checkaliveinterval", 5),
             line=line,
         )
 
@@ -205,6 +218,8 @@ class _Builder:
                 if mask(net) != net:
                     collector.warn(line, *lint.host_bits(net))
                 allowed.append(mask(net))
+        if self.carry_all and "allowedips" not in found:
+            allowed = [(bytes(4), 0), (bytes(16), 0)]
         return Peer(
             public_key=public_key,
             preshared_key=single(found, "presharedkey"),

@@ -246,5 +246,38 @@ def resolve_strategy(text: str) -> str:
     return text.lower()
 
 
+def proxy_header(text: str) -> str:
+    """The version of the PROXY protocol that is spoken to a target."""
+    if text.lower() not in ("v1", "v2"):
+        raise BadValue(f"{shown(text)} is neither v1 nor v2", "write one of them, or leave it out for no header")
+    return text.lower()
+
+
+def inactivity(text: str) -> float:
+    return number(text, 0, 31_536_000, "write the seconds without a datagram after which a client is forgotten, or 0")
+
+
+def path(text: str) -> str:
+    if not text or "\0" in text:
+        raise BadValue("it is no path", "write the path of a PEM file")
+    return text
+
+
+def addresses(text: str) -> tuple[str, ...]:
+    """IP literals."""
+    found = []
+    for word in words(text):
+        if not is_address(word):
+            raise BadValue(
+                f"{shown(word)} is not an address", "write IP addresses such as 10.0.0.1, with commas between"
+            )
+        found.append(format_address(pack_address(word)))
+    return tuple(found)
+
+
+def interval(text: str) -> int:
+    return number(text, 1, 86_400, "write the seconds between two pings, such as 5")
+
+
 def anything(text: str) -> str:
     return text

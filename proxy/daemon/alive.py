@@ -1,0 +1,53 @@
+"""wireproxy's CheckAlive: addresses that are pinged through the tunnel, whose answers say whether it works."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from proxy.daemon.process import log
+
+LEEWAY = 2.0  # s for a ping to come back, beyond the interval; wireproxy's
+
+
+class PingNet(Protocol):
+    """What is needed of a network; `usernet.Network` is one."""
+
+    async def ping(self, host: str, *, timeout: float) -> float: ...  # noqa: ASYNC109
+
+
+class Alive:
+    """`pongs`: when each address answered last, in s since 1970; 0 is never."""
+
+    def __init__(self, net: PingNet, addresses: Sequence[str], interval: float) -> None:
+        self.pongs: dict[str, int] = dict.fromkeys(addresses, 0)
+        self._net = net
+        self._interval = interval
+        self._silent: set[str] = set()
+
+    def is_ready(self) -> bool:
+        """Whether every address has answered lately; so it is where there is none."""
+        since = time.time() - self._interval - LEEWAY
+        return all(pong >= since for pong in self.pongs.values())
+
+    async def run(self) -> None:
+        """Ping all of them at every interval, for ever."""
+        while self.pongs:
+            began = time.monotonic()
+            await asyncio.gather(*map(self._ping, self.pongs))
+            await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - began)))
+
+    async def _ping(self, address: str) -> None:
+        try:
+            await self._net.ping(address, timeout=self._interval)
+        except OSError as error:  # TimeoutError is one
+            if address not in self._silent:
+                self._silent.add(address)
+                log.warning("CheckAlive: %s does not answer: %s", address, error.strerror or "no echo came back")
+            return
+        self.pongs[address] = int(time.time())
+        if address in self._silent:
+            self._silent.discard(address)
+            log.info("CheckAlive: %s answers again", address)

@@ -24,6 +24,7 @@ from proxy.binding import addresses_of, bind
 from proxy.client import Client, Terms, is_within
 from proxy.dialer import Dialer
 from proxy.http.own import OwnPages
+from proxy.inside import Inside, InsideListener, ListeningNet
 from proxy.mux import HTTP, SOCKS4, SOCKS5, TLS, Opener, Sniffer
 from proxy.policy import Policy
 from proxy.proxyprotocol import Version
@@ -217,7 +218,7 @@ class Proxy:
         self._context.via = via.encode() if via is not None else None
         self._context.on_room = self._on_room
         self._drained: asyncio.Future[None] | None = None
-        self._listeners: list[Listener] = []
+        self._listeners: list[Listener | InsideListener] = []
         self._sweep_timer = loop.call_later(limits.idle_timeout / SWEEPS, self._sweep)
 
     async def listen(
@@ -245,6 +246,32 @@ class Proxy:
         return self._listen(
             addresses, port, lambda client: Sniffer(self._context, openers, client), terms, frozenset(openers)
         )
+
+    async def listen_inside(
+        self,
+        net: ListeningNet,
+        host: str,
+        port: int,
+        *,
+        protocols: Iterable[str] = PROTOCOLS,
+        terms: Terms = Terms(),  # noqa: B008  (frozen)
+        open_to_all: bool = False,
+    ) -> list[InsideListener]:
+        """As listen, on one of the tunnel's own addresses ("" is all of them), for its peers."""
+        terms = dataclasses.replace(terms, protocols=frozenset(protocols), certificate=None)
+        if not open_to_all and terms.users is None and not terms.allow_from:
+            raise OpenListener(f"port {port} inside the tunnel is open to every peer and asks for no password")
+        context, openers = self._context, _openers(terms)
+        server = await net.create_server(
+            lambda: Inside(context, terms, lambda client: Sniffer(context, openers, client)), host or None, port
+        )
+        made = [
+            InsideListener(server, address, server.port, terms.protocols)
+            for address in ([host] if host else net.addresses)
+        ]
+        self._policy.own.update((one.address, one.port) for one in made)
+        self._listeners += made
+        return made
 
     async def forward(
         self,

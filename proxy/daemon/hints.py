@@ -11,8 +11,8 @@ from proxy.daemon.serving import Bound
 def shell_lines(bound: Sequence[Bound], url: str) -> list[str]:
     """How to point programs at the first listener of each protocol, and a first command to try."""
     lines = []
-    socks = next((one for one in bound if one.listen.socks5), None)
-    http = next((one for one in bound if one.listen.http), None)
+    socks = next((one for one in bound if one.listen.socks5 and not one.listen.inside), None)
+    http = next((one for one in bound if one.listen.http and not one.listen.inside), None)
     if socks is not None:
         lines.append(f"export ALL_PROXY=socks5h://{authority(socks)}")
     if http is not None:
@@ -33,5 +33,5 @@ def authority(bound: Bound) -> str:
 
 def pac_url(bound: Sequence[Bound]) -> str | None:
     """Of the first listener that has it.  Not in TLS: its certificate is for a name that may be any."""
-    http = next((one for one in bound if one.listen.http), None)
+    http = next((one for one in bound if one.listen.http and not one.listen.inside), None)
     return None if http is None else f"http://{format_endpoint(http.client_address)}/proxy.pac"

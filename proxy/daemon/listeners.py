@@ -30,6 +30,7 @@ class Listen:
     password: str | None = field(default=None, repr=False)
     balancers: tuple[Network, ...] = ()  # whose connections begin with a PROXY protocol header
     certificate: tuple[str, str] | None = None  # its chain's file and its key's
+    inside: bool = False  # on the tunnel's own addresses, for its peers
     optional: bool = False  # the default's ::1, which a machine without IPv6 does not have
 
     @property
@@ -56,10 +57,10 @@ def plan(socks5: Sequence[str], http: Sequence[str], config: Config) -> list[Lis
         return []
     if not wanted:
         return [Listen(host, DEFAULT_PORT, socks5=True, http=True, optional=host == "::1") for host in LOOPBACK]
-    merged: dict[tuple[str, int, int], Listen] = {}
+    merged: dict[tuple[str, int, int, bool], Listen] = {}
     for number, listen in enumerate(wanted):
         # Port 0 is a different one each time, so it is never shared.
-        key = (listen.host, listen.port, number if listen.port == 0 else -1)
+        key = (listen.host, listen.port, number if listen.port == 0 else -1, listen.inside)
         merged[key] = _shared(merged[key], listen) if key in merged else listen
     return list(merged.values())
 
@@ -89,6 +90,7 @@ def _of_kind(kind: str, flags: Sequence[str], sections: Sequence[ProxySection]) 
             password=section.password,
             balancers=section.balancers,
             certificate=section.certificate,
+            inside=section.inside,
         )
         for host, port, section in addresses
     ]

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
 
 from proxy.accesslog import AccessLog
 from proxy.auth import Users
@@ -18,6 +19,7 @@ from proxy.daemon.listeners import Listen, ListenError
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit, log
 from proxy.http.own import OwnPages
+from proxy.inside import InsideListener
 from proxy.mux import HTTP, SOCKS5, TLS
 from proxy.routes import DIRECT, TUNNEL, HostNet, Net, Route
 from proxy.rules import Rules
@@ -80,7 +82,8 @@ class Bound:
 
     def __str__(self) -> str:
         inside = " (also inside TLS)" if self.tls else ""
-        return f"{self.listen.protocols}{inside} on {format_endpoint((self.address, self.port))}"
+        where = "inside the tunnel, on" if self.listen.inside else "on"
+        return f"{self.listen.protocols}{inside} {where} {format_endpoint((self.address, self.port))}"
 
 
 @contextlib.asynccontextmanager
@@ -116,7 +119,7 @@ async def serve(
     try:
         bound = []
         for listen in listeners:
-            opened = await _open(proxy, listen, terms, allow_anyone)
+            opened = await _open(proxy, net, listen, terms, allow_anyone)
             bound += [Bound(listen, one.address, one.port, tls=TLS in one.protocols) for one in opened]
         yield bound
     finally:
@@ -139,7 +142,9 @@ def routes(access: Access, tunnel: Net) -> dict[str, Route]:
     return {DIRECT: Route(DIRECT, nets[DIRECT]), **upstream_routes(access.upstreams, nets)}
 
 
-async def _open(proxy: Proxy, listen: Listen, terms: Terms, allow_anyone: bool) -> list[Listener]:
+async def _open(
+    proxy: Proxy, net: Any, listen: Listen, terms: Terms, allow_anyone: bool
+) -> Sequence[Listener | InsideListener]:
     if listen.username is not None and listen.password is not None:  # a section's own login is instead of [Access]'s
         terms = replace(terms, users=Users([(listen.username, listen.password)]))
     if listen.certificate is not None:
@@ -147,6 +152,10 @@ async def _open(proxy: Proxy, listen: Listen, terms: Terms, allow_anyone: bool) 
     terms = replace(terms, balancers=networks(listen.balancers))
     protocols = [name for name, wanted in ((SOCKS5, listen.socks5), (HTTP, listen.http)) if wanted]
     try:
+        if listen.inside:
+            return await proxy.listen_inside(
+                net, listen.host, listen.port, protocols=protocols, terms=terms, open_to_all=allow_anyone
+            )
         return await proxy.listen(listen.host, listen.port, protocols=protocols, terms=terms, open_to_all=allow_anyone)
     except OpenListener as error:
         raise ListenError(

@@ -59,6 +59,7 @@ PROXY = _table(
     Key("BindAddress", values.bind_address),
     Key("Username", values.credential),
     Key("Password", values.credential),
+    Key("Inside", values.boolean),
     Key("ProxyProtocolFrom", values.networks, several=True),
 )
 

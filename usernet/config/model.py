@@ -60,6 +60,7 @@ class ProxySection:
     password: str | None = field(default=None, repr=False)
     line: int = 0
     balancers: tuple[Network, ...] = ()  # whose connections begin with a PROXY protocol header
+    inside: bool = False  # on our own addresses inside the tunnel, for its peers
     certificate: tuple[str, str] | None = None  # http: the files of a chain and its key, for TLS
 
 

@@ -66,6 +66,7 @@ class Sections:
                     password=single(found, "password"),
                     line=section.line,
                     balancers=tuple(map(mask, joined(found, "proxyprotocolfrom"))),
+                    inside=single(found, "inside", False),
                     certificate=(single(found, "certfile"), single(found, "keyfile")) if "certfile" in found else None,
                 )
             )
@@ -134,7 +135,7 @@ class Sections:
                 )
 
     def _addresses_once(self) -> None:
-        proxies = {("tcp", proxy.host, proxy.port): proxy.line for proxy in self.proxies}
+        proxies = {("tcp", proxy.host, proxy.port): proxy.line for proxy in self.proxies if not proxy.inside}
         first: dict[tuple[str, str, int], int] = {}
         for tunnel in self.client_tunnels:
             key = (tunnel.kind, tunnel.host, tunnel.port)
@@ -146,11 +147,11 @@ class Sections:
 
     def _shared(self) -> None:
         """Sections of one address make one listener, which asks everybody for the same."""
-        first: dict[tuple[str, int], ProxySection] = {}
+        first: dict[tuple[str, int, bool], ProxySection] = {}
         for proxy in self.proxies:
             if proxy.port == 0:  # another one each time
                 continue
-            other = first.setdefault((proxy.host, proxy.port), proxy)
+            other = first.setdefault((proxy.host, proxy.port, proxy.inside), proxy)
             if (other.username, other.password) != (proxy.username, proxy.password):
                 self.collector.wrong(
                     proxy.line,

@@ -20,10 +20,11 @@ from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit, log
 from proxy.http.own import OwnPages
 from proxy.inside import InsideListener
+from proxy.listener import Listener
 from proxy.mux import HTTP, SOCKS5, TLS
 from proxy.routes import DIRECT, TUNNEL, HostNet, Net, Route
 from proxy.rules import Rules
-from proxy.server import Listener, OpenListener, Proxy
+from proxy.server import OpenListener, Proxy
 from proxy.session import IDLE_TIMEOUT, Limits
 from proxy.upstreams import upstream_routes
 from usernet.config import Access, Network, format_network

@@ -24,6 +24,7 @@ from proxy.dialer import Dialer
 from proxy.http.own import OwnPages
 from proxy.inside import Inside, InsideListener, ListeningNet
 from proxy.listener import FirstStage, Listener
+from proxy.memory import Relief
 from proxy.mux import HTTP, SOCKS4, SOCKS5, TLS, Opener, Sniffer
 from proxy.policy import Policy
 from proxy.proxyprotocol import Version
@@ -89,6 +90,7 @@ class Proxy:
         self._context.pages = pages
         self._context.via = via.encode() if via is not None else None
         self._context.on_room = self._on_room
+        self._relief = Relief(loop)
         self._drained: asyncio.Future[None] | None = None
         self._listeners: list[Listener | InsideListener] = []
         self._sweep_timer = loop.call_later(limits.idle_timeout / SWEEPS, self._sweep)
@@ -210,6 +212,7 @@ class Proxy:
         context.closing = True
         self._stop_listening()
         self._sweep_timer.cancel()
+        self._relief.close()
         context.deadlines.close()
         for session in list(context.sessions):
             session.abort()
@@ -237,6 +240,7 @@ class Proxy:
         )
 
     def _on_room(self) -> None:
+        self._relief.ended(self._context.open)
         for listener in self._listeners:
             listener.start()
         if self._drained is not None and not self._drained.done() and not self._context.open:

@@ -12,6 +12,7 @@ from functools import partial
 
 from proxy.auth import Users
 from proxy.client import Client
+from proxy.dialer import hand_over
 from proxy.relay import join
 from proxy.replies import Reply, reply_for
 from proxy.routes import Begun
@@ -155,8 +156,10 @@ class Handler(asyncio.Protocol, abc.ABC):
     def dialled(self, host: str, port: int, tunnel: asyncio.Transport) -> None:
         """There is a connection."""
         self._task = None
+        holder = tunnel.get_protocol()
         try:
             self.accepted(tunnel)
+            hand_over(holder, tunnel)
         except ConnectionResetError as error:
             self.failed(error, host, port)
         except Exception:  # noqa: BLE001  (logged; both sides end)

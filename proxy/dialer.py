@@ -33,13 +33,40 @@ class Place(NamedTuple):
 
 
 class Dialled(asyncio.Protocol):
-    """Holds a fresh connection still until somebody takes it."""
+    """Holds a fresh connection still until somebody takes it.
 
-    __slots__ = ("transport",)
+    uvloop begins to read behind connection_made, whatever that has said: so what a quick far end says first is kept
+    here, and `hand_over` passes it on.
+    """
+
+    __slots__ = ("early", "ended", "transport")
+
+    early: bytes
+    ended: bool
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.early = b""
+        self.ended = False
         self.transport = cast(asyncio.Transport, transport)
         self.transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self.early += data
+        self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        return True
+
+
+def hand_over(holder: asyncio.BaseProtocol, transport: asyncio.Transport) -> None:
+    """`holder` had the connection, and somebody else has it now: who gets what was read before."""
+    user = cast(asyncio.Protocol, transport.get_protocol())
+    if isinstance(holder, Dialled) and user is not holder:
+        if holder.early:
+            user.data_received(holder.early)
+        if holder.ended:
+            user.eof_received()
 
 
 class Arriving(Dialled):

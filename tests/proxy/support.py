@@ -39,6 +39,7 @@ class LoopNet(HostNet):
         self.names: dict[str, list[str]] = {"origin.test": ["127.0.0.1"], "v6.test": ["::1"]}
         self.fail: BaseException | None = None
         self.gate: asyncio.Event | None = None
+        self.pause: Callable[[], Awaitable[object]] | None = None  # between a connection and its use
         self.names_gate: asyncio.Event | None = None
         self.dialled: list[tuple[str, int]] = []
         self.cancelled = 0
@@ -89,6 +90,8 @@ class LoopNet(HostNet):
         if self.fail is not None:
             raise self.fail
         transport, protocol = await asyncio.get_running_loop().create_connection(protocol_factory, host, port)
+        if self.pause is not None:
+            await self.pause()
         self.transports.append(transport)
         return transport, protocol
 

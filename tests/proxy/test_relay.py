@@ -309,6 +309,30 @@ async def test_a_reset_behind_backpressure(relayed: Relayed) -> None:
         await until(lambda: not made.proxy._context.sessions)
 
 
+@pytest.mark.parametrize("more", [b"", bytes(1 << 20)])
+async def test_a_server_that_speaks_first(more: bytes) -> None:
+    """And ends, all before whoever has dialled takes the connection: uvloop has read it by then."""
+
+    async def server(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello" + more)
+
+    async def wait() -> None:
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+
+    async with serving(server) as port, bench() as made:
+        made.net.pause = wait
+        for head, words in (
+            (12, HELLO + socks_request("127.0.0.1", port)),
+            (39, b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % port),
+        ):
+            client = await made.client()
+            await client.send(words)
+            client.end()
+            await client.exactly(head)
+            assert await client.rest() == b"hello" + more
+
+
 async def test_an_end_that_cannot_be_passed_on() -> None:
     """The client is reset in the very moment in which the server ends: write_eof raises, and nothing else does."""
 

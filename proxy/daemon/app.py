@@ -92,7 +92,7 @@ async def run(config: Config, options: Options) -> None:
                 caps=options.caps,
                 drain=drain,
             ) as bound,
-            forward(network, config.server_tunnels),
+            forward(network, config.server_tunnels, drain),
             forward_into(network, config.client_tunnels, access_log=options.access_log, drain=drain) as forwards,
             contextlib.AsyncExitStack() as stack,
         ):

@@ -25,7 +25,9 @@ from usernet.config import ClientTunnel, ServerTunnel
 
 
 @contextlib.asynccontextmanager
-async def forward(net: usernet.Network, tunnels: Sequence[ServerTunnel]) -> AsyncIterator[None]:
+async def forward(
+    net: usernet.Network, tunnels: Sequence[ServerTunnel], drain: Drain | None = None
+) -> AsyncIterator[None]:
     """Answer all of them for as long as the block lasts."""
     places = Places(descriptor_limit() // 2)  # the rest is the proxy's
     async with contextlib.AsyncExitStack() as stack:
@@ -34,6 +36,8 @@ async def forward(net: usernet.Network, tunnels: Sequence[ServerTunnel]) -> Asyn
             if tunnel.kind == "tcp":
                 streams = await stack.enter_async_context(await net.create_forwarder(dial, None, tunnel.listen_port))
                 places.count(lambda of=streams: of.statistics().dialling + of.statistics().open)  # type: ignore[misc]
+                if drain is not None:
+                    drain.add(streams.close, lambda of=streams: of.statistics().open)  # type: ignore[misc]
             else:
                 flows = await stack.enter_async_context(
                     await net.create_datagram_forwarder(dial, None, tunnel.listen_port)

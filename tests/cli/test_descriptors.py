@@ -120,6 +120,10 @@ async def test_dialling_without_descriptors(far: Far, loop: str) -> None:
         assert (await talk(socks, by_socks)).endswith(b"hello")
         with may_open(daemon, 1):
             assert (await talk(socks, by_socks))[:4] == b"\x05\x00\x05\x01"
+            reader, writer = await asyncio.open_connection("127.0.0.1", socks)
+            writer.write(b"\x05\x01\x00\x05\x03\x00\x01" + bytes(6))  # UDP ASSOCIATE has a socket of its own
+            assert (await reader.readexactly(4)) == b"\x05\x00\x05\x01"
+            writer.close()
             answer = await talk(http, by_http)
             assert answer.startswith(b"HTTP/1.1 503 ")
             assert b"out of descriptors" in answer

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import Daemon
-from tests.cli.test_run import FAR, Far, far_peer, port_of
+from tests.cli.test_run import FAR, NEAR, Far, far_peer, port_of
 
 ADDR = ("--socks5-server", "127.0.0.1:0", "--outbound-http-proxy-listen", "127.0.0.1:0")
 HALF = os.urandom(4 << 20)
@@ -153,6 +153,36 @@ async def test_an_upload_whose_client_has_gone(far: Far, connect: Connect) -> No
         go.set()
         assert len(await heard) == size
         assert await daemon.end() == 0
+
+
+async def test_what_is_forwarded_out_of_the_tunnel(far: Far) -> None:
+    """[TCPServerTunnel]: nobody new, but who is there may finish."""
+    go = asyncio.Event()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(3))
+        await go.wait()
+        writer.write(HALF + await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    far.append(f"[TCPServerTunnel]\nListenPort = 80\nTarget = 127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
+    async with Daemon.start("run", str(far.file), *ADDR, "--drain", "30") as daemon:
+        await daemon.line("handshake with .* completed")
+        reader, writer = await far.network.open_connection(NEAR, 80)
+        writer.write(b"one")
+        assert await reader.readexactly(3) == b"one"
+        daemon.process.send_signal(signal.SIGTERM)
+        await daemon.line("waiting up to 30 s for 1 connection to finish")
+        with pytest.raises(ConnectionRefusedError):
+            await far.network.open_connection(NEAR, 80)
+        go.set()
+        writer.write(b"two")
+        writer.write_eof()
+        assert await reader.read() == HALF + b"two"
+        writer.close()
+        assert await daemon.end() == 0
+    server.close()
 
 
 async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

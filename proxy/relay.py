@@ -36,11 +36,12 @@ class _Side(Side):
 class ClientSide(_Side, asyncio.BufferedProtocol):
     """Reads from the client.  It is also the session that is counted: `idle` here stands for both directions."""
 
-    __slots__ = ("_scratch",)
+    __slots__ = ("_ending", "_scratch")
 
     def __init__(self, context: Context, client: Client, transport: asyncio.Transport, ended: bool) -> None:
         super().__init__(context, client, transport, ended)
         self._scratch = context.scratch
+        self._ending = False  # its EOF has come, and may not have been passed on yet
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._scratch
@@ -53,7 +54,20 @@ class ClientSide(_Side, asyncio.BufferedProtocol):
             self.context.counters.bytes_up += nbytes
             self.client.up += nbytes
 
+    def eof_received(self) -> bool:
+        if not self._ending:
+            self._ending = True
+            self.context.pace.run(self._end)
+        return True
+
+    def _end(self) -> None:
+        if self.transport.is_closing():
+            return  # connection_lost has seen to it, or will
+        super().eof_received()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._ending:
+            super().eof_received()  # first things first: what came before a reset was an end
         self.client.end(self._outcome())
         self.context.left(self, self.client)
         if self.other is not None:

@@ -19,6 +19,7 @@ from proxy.client import Client
 from proxy.deadlines import Deadlines
 from proxy.dialer import Dialer
 from proxy.http.own import OwnPages
+from proxy.pacing import Pace
 from usernet.aio.relay import end_writing
 
 log = logging.getLogger("usernet.proxy")
@@ -79,7 +80,7 @@ class Session(Protocol):
 class Context:
     __slots__ = (
         "_scratch", "associations", "clients", "closing", "counters", "deadlines", "dialer", "draining", "handshakes",
-        "limits", "loop", "on_room", "open", "pages", "sessions", "via", "write",
+        "limits", "loop", "on_room", "open", "pace", "pages", "sessions", "via", "write",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -89,6 +90,7 @@ class Context:
         self.counters = Counters()
         self.deadlines = Deadlines(loop)
         self.sessions: set[Session] = set()
+        self.pace = Pace(loop)
         self.handshakes: dict[Session, None] = {}  # in order of arrival
         self.clients: dict[str, int] = {}  # connections by `counted_as`, where they are limited
         self.associations: dict[str, int] = {}  # by `counted_as`

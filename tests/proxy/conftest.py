@@ -17,6 +17,7 @@ from tests.support.certificates import Authority, Pair
 
 _ON_BOTH = (
     "test_relay.py",
+    "test_upstreams.py",
     "test_over_tunnel.py",
     "test_crowd.py",
     "test_server.py",

@@ -262,6 +262,7 @@ async def bench(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Turn the loop until the condition holds; the test's own time limit ends a wait in vain."""
-    while not condition():
-        await asyncio.sleep(0.001)
+    """Turn the loop until the condition holds; a wait in vain ends here, since uvloop swallows the test's own limit."""
+    async with asyncio.timeout(50):
+        while not condition():
+            await asyncio.sleep(0.001)

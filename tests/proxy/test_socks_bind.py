@@ -219,10 +219,11 @@ async def test_it_dies_with_the_proxy() -> None:
 async def test_a_client_that_leaves_while_the_port_is_opened() -> None:
     """The listener comes too late for anybody: it is closed."""
     async with bench() as made:
-        gate, servers = asyncio.Event(), list[asyncio.Server]()
+        asked, gate, servers = asyncio.Event(), asyncio.Event(), list[asyncio.Server]()
         create = made.net.create_server
 
         async def slow(*arguments: Any, backlog: int) -> asyncio.Server:
+            asked.set()
             await gate.wait()
             servers.append(await create(*arguments, backlog=backlog))
             return servers[0]
@@ -231,6 +232,7 @@ async def test_a_client_that_leaves_while_the_port_is_opened() -> None:
         client = await made.client()
         await client.send(HELLO + request("127.0.0.1", 0, BIND))
         await client.expect(b"\x05\0")
+        await asked.wait()
         await client.close()
         await until(lambda: made.proxy.statistics().connections == 0)
         gate.set()

@@ -264,7 +264,7 @@ async def test_a_server_on_an_address_that_is_not_ours() -> None:
 async def test_pings() -> None:
     async with memory_pair(Impairment(delay=0.01)) as pair:
         times = await asyncio.gather(*(pair.left.ping(host) for host in (RIGHT, RIGHT6, RIGHT)))
-        assert all(0.02 <= seconds < 1 for seconds in times)
+        assert all(seconds >= 0.02 for seconds in times)
         assert await pair.left.ping(LEFT) < 1, "we answer ourselves, too"
         assert not pair.left._link._echoes
 

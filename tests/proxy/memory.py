@@ -19,7 +19,7 @@ class Wire(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.protocol: asyncio.Protocol
+        self.protocol = asyncio.Protocol()
         self.said = b""
         self.closed = self.cut = self.ended = False
 

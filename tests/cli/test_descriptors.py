@@ -69,7 +69,7 @@ async def test_accepting_without_descriptors(far: Far, loop: str) -> None:
         with may_open(daemon, 20), contextlib.ExitStack() as others:
             idle = [others.enter_context(client(port)) for _ in range(16)]  # it may need one for itself meanwhile
             assert [await ask(one) for one in idle] == [WELCOME] * 16
-            waiting = [others.enter_context(client(port)) for _ in range(20)]
+            waiting = [others.enter_context(client(port)) for _ in range(16)]
             answers = asyncio.gather(*[ask(one) for one in waiting])
             await daemon.line(f"accepting pauses on 127.0.0.1 port {port}: EMFILE")
             before = spent(daemon)
@@ -78,7 +78,7 @@ async def test_accepting_without_descriptors(far: Far, loop: str) -> None:
             assert not answers.done()
             for one in idle:
                 one.close()
-            assert await asyncio.wait_for(answers, PATIENCE) == [WELCOME] * 20
+            assert await asyncio.wait_for(answers, PATIENCE) == [WELCOME] * 16
         await until_served(port)
         assert await daemon.stop() == 0
     assert daemon.text.count("EMFILE") == 1

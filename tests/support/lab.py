@@ -29,6 +29,7 @@ NEAR6, FAR6 = "2001:db8:1::1", "2001:db8:1::2"
 INNER_NEAR, INNER_FAR = "192.0.2.130", "192.0.2.129"
 INNER_NEAR6, INNER_FAR6 = "2001:db8:2::130", "2001:db8:2::129"
 NAME = "www.example.test"
+WORDS = "hello from the far side"  # its page, and its TXT record
 FAR_PORT, SINK_PORT = 51820, 8080
 PEERS = {"go-gso": "wireguard", "debian": "wireguard-go"}  # the current Go module; Debian's, which has no GSO
 
@@ -204,7 +205,7 @@ class Lab:
         site.mkdir()
         for path in (self.dir, site):
             path.chmod(0o755)
-        (site / "index.html").write_text("hello from the far side\n")
+        (site / "index.html").write_text(f"{WORDS}\n")
         (self.dir / "nginx.conf").write_text(
             f"daemon off; worker_processes 1; error_log {self.dir}/nginx.log; pid {self.dir}/nginx.pid; user root;\n"
             "events { worker_connections 20000; }\n"
@@ -223,7 +224,7 @@ class Lab:
                 str(dnsmasq), "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts",
                 "--log-facility=-",
                 f"--pid-file={self.dir}/dnsmasq.pid", f"--listen-address={INNER_FAR},{INNER_FAR6}", "--bind-dynamic",
-                f"--host-record={NAME},{INNER_FAR},{INNER_FAR6}", "--local=/test/",
+                f"--host-record={NAME},{INNER_FAR},{INNER_FAR6}", f"--txt-record={NAME},{WORDS}", "--local=/test/",
             ),
             log="dnsmasq.log",
         )  # fmt: skip

@@ -20,6 +20,7 @@ _ON_BOTH = (
     "test_upstreams.py",
     "test_over_tunnel.py",
     "test_crowd.py",
+    "test_deadlines.py",
     "test_server.py",
     "test_socks_bind.py",
     "test_tls.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.deadlines import Deadlines
+from proxy.deadlines import PER_TURN, Deadlines
 
 
 class Member:
@@ -39,3 +39,32 @@ async def test_in_order_of_expiry() -> None:
     deadlines.start(late, 0.001)
     deadlines.close()
     assert deadlines._timer is None
+
+
+async def test_many_at_once_leave_turns_to_others() -> None:
+    deadlines, log = Deadlines(asyncio.get_running_loop()), list[str]()
+    for number in range(3 * PER_TURN):
+        deadlines.start(Member(deadlines, log, str(number)), 0.01)
+    seen = set[int]()
+    while len(log) < 3 * PER_TURN:
+        await asyncio.sleep(0)
+        seen.add(len(log))
+    assert {PER_TURN, 2 * PER_TURN} <= seen
+    assert log == [str(number) for number in range(3 * PER_TURN)]
+    deadlines.close()
+
+
+async def test_what_expires_may_start_a_later_one_without_delaying_the_next() -> None:
+    deadlines, log = Deadlines(asyncio.get_running_loop()), list[str]()
+
+    class Again(Member):
+        def expired(self) -> None:
+            super().expired()
+            self.deadlines.start(self, 3600)
+
+    deadlines.start(Again(deadlines, log, "first"), 0.01)
+    deadlines.start(Member(deadlines, log, "second"), 0.02)
+    async with asyncio.timeout(10):
+        while log != ["first", "second"]:
+            await asyncio.sleep(0.001)
+    deadlines.close()

@@ -31,6 +31,7 @@ from proxy.replies import reason
 from proxy.stdio import PIECE, join
 from usernet.config import Config, Peer, StdioTunnel, format_network
 from usernet.errors import UsernetError
+from usernet.monitor import Change, Monitor
 from usernet.wire.ip import format_address
 from usernet.wireguard.events import TunnelEvent
 
@@ -102,6 +103,7 @@ async def run(config: Config, options: Options) -> None:
                 log.info("%s", line)
             if options.info is not None:
                 log.info("info: %s", await informing(stack, *options.info, config, network, alive))
+            stack.enter_context(monitored(network))
             network.request_handshakes()
             freeze_garbage()
             if config.stdio_tunnel is None:
@@ -123,6 +125,26 @@ async def for_as_long(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait((task,))
+
+
+@contextlib.contextmanager
+def monitored(network: usernet.Network) -> Iterator[None]:
+    """While the block lasts the tunnel follows this machine from network to network."""
+
+    def changed(change: Change) -> None:
+        if change.major:
+            network.rebind()
+            log.info("network changed (%s): UDP port %d bound anew", ", ".join(change.reasons), network.listen_port)
+        else:
+            network.path_changed()
+            log.debug("network changed (%s)", ", ".join(change.reasons))
+
+    monitor = Monitor(asyncio.get_running_loop(), changed, network.endpoints)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.close()
 
 
 async def informing(

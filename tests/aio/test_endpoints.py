@@ -171,3 +171,16 @@ def test_literals() -> None:
     assert literal_host("www.example.test") is None
     with pytest.raises(ValueError, match="scope"):
         literal_host("fe80::1%eth0")
+
+
+async def test_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked anew at once; an address that still is an answer stays, one that is none does not."""
+    bench = Bench(Names([OLD, NEW], [NEW, OLD], [NEW]), monkeypatch)
+    bench.endpoints.add(KEY, "far.example.test", 51820)
+    await bench.endpoints.known(KEY)
+    bench.endpoints.path_changed()
+    await bench.settle()
+    assert (bench.names.asked, bench.moved) == (2, [OLD])
+    bench.endpoints.path_changed()
+    await bench.settle()
+    assert (bench.names.asked, bench.moved) == (3, [OLD, NEW])

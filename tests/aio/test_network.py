@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
+import os
 import socket
 from collections.abc import Sequence
 
@@ -20,8 +22,10 @@ from tests.support.networks import (
     config_of,
     key_pair,
     memory_pair,
+    udp_pair,
 )
-from usernet.aio import endpoints
+from usernet.aio import endpoints, sockets
+from usernet.aio import network as network_module
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
 from usernet.aio.runtime import boottime
@@ -446,3 +450,58 @@ async def test_connections_are_kept_alive() -> None:
         assert deadline is not None
         assert 7190 < deadline - connected < 7210
         transport.abort()
+
+
+async def test_rebinding_under_a_transfer() -> None:
+    """On the same port, though the second core may hold a duplicate of the socket; no byte is lost."""
+    async with udp_pair() as pair:
+        port = pair.left.listen_port
+        received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            received.set_result(await reader.read(-1))
+            writer.close()
+
+        await pair.right.start_server(serve, RIGHT, 80)
+        _, writer = await pair.left.open_connection(RIGHT, 80)
+        data = os.urandom(1 << 20) * 8
+        for at in range(0, len(data), 1 << 20):
+            writer.write(data[at : at + (1 << 20)])
+            pair.left.rebind()
+            assert pair.left.listen_port == port
+            await writer.drain()
+        writer.write_eof()
+        assert await received == data
+        writer.close()
+
+
+async def test_a_new_socket_that_cannot_be_had_yet(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, failures = sockets.open_sockets, 2  # the present port, and any
+
+    def open_sockets(port: int) -> list[socket.socket]:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(port)
+
+    monkeypatch.setattr(network_module, "REBIND_RETRY", 0.01)
+    async with udp_pair() as pair:
+        await pair.left.ping(RIGHT)
+        monkeypatch.setattr(sockets, "open_sockets", open_sockets)
+        pair.left.rebind()
+        while (udp := pair.left.statistics().udp) is None or not udp.families:
+            await asyncio.sleep(0.001)
+        await pair.left.ping(RIGHT)
+    assert "Too many open files; trying again" in caplog.text
+
+
+async def test_rebinding_a_link_that_is_no_socket_or_closed() -> None:
+    async with memory_pair() as pair:
+        await pair.left.ping(RIGHT)
+        pair.left.rebind()
+        pair.left.path_changed()
+        await pair.left.ping(RIGHT)
+    pair.left.rebind()

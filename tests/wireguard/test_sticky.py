@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.wireguard import COOKIE_REPLY, Node, World, craft_initiation, inner_packet, pair
 from usernet.burst.packets import Address
+from usernet.wireguard.events import PathReturned
 from usernet.wireguard.timers import Timing
 
 AB = inner_packet("10.0.0.1", "10.0.0.2")
@@ -111,3 +112,25 @@ def test_a_cookie_leaves_from_where_it_was_asked() -> None:
     b.work()
     found = {(burst.buf[0], burst.local) for burst in b.tunnel.datagrams_to_send(world.now)}
     assert found == {(COOKIE_REPLY, THERE)}
+
+
+def test_another_network_of_ours(joined: tuple[World, Node, Node]) -> None:
+    """The source is forgotten; a peer with a session hears from us at once, and is asked for another."""
+    world, a, b = joined
+    b.tunnel.events()
+    world.now += 6
+    b.tunnel.path_changed(world.now)
+    moved: Address = ("192.0.2.77", 7)
+    bursts = b.tunnel.datagrams_to_send(world.now)
+    assert [(burst.buf[0], burst.local) for burst in bursts] == [(4, b""), (1, b"")]  # a keepalive, an initiation
+    a.receive([bytes(bursts[0].buf)], moved)
+    assert a.tunnel.endpoints() == [moved]
+    a.send_only(AB)
+    hand_over(world, a, b, HERE)
+    assert any(isinstance(event, PathReturned) for event in b.tunnel.events())
+
+
+def test_another_network_before_any_session() -> None:
+    world, a, _ = pair()
+    a.tunnel.path_changed(world.now)
+    assert a.tunnel.datagrams_to_send(world.now) == []

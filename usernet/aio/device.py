@@ -121,6 +121,27 @@ class Device:
         else:
             self._send(bursts)
 
+    def rebind(self, renew: Callable[[], None]) -> None:
+        """`renew` replaces the outer sockets; what has come to the old ones is taken first, so that it is not lost.
+
+        The second core has none of them then: its duplicate would keep the port.
+        """
+        if self._in_turn:  # asked for by an event's callback
+            self._loop.call_soon(self.rebind, renew)
+            return
+        if self._closed:
+            return
+        self._turn(receive=True)
+        if self._sealer is not None:
+            self._send_rest(self._sealer.finish())
+        renew()
+        self.wake()
+
+    def path_changed(self) -> None:
+        """What is stalled tries at once."""
+        self._packets.path_changed(boottime())
+        self.wake()
+
     def _timer_fired(self) -> None:
         self._timer = None
         self._turn(receive=False)

@@ -85,12 +85,21 @@ class Endpoints:
         elif _is_failure(event) and boottime() - named.asked >= REFRESH_SECONDS:
             self._refresh(named)
 
+    def path_changed(self) -> None:
+        """We may be in another network, where names have other answers; whoever is asked now may not be there."""
+        for named in self._named.values():
+            if named.task is not None:
+                named.task.cancel()
+            named.asked = boottime()
+            named.task = self._tasks.start(self._resolve(named, stays=True), f"resolve endpoint {named.host}")
+
     def _refresh(self, named: _Named) -> None:
         if named.task is None or named.task.done():
             named.asked = boottime()
             named.task = self._tasks.start(self._resolve(named), f"resolve endpoint {named.host}")
 
-    async def _resolve(self, named: _Named) -> None:
+    async def _resolve(self, named: _Named, *, stays: bool = False) -> None:
+        """`stays`: the present address is as good as before, if it is still among the answers."""
         delay = FIRST_RETRY
         while True:
             named.asked = boottime()
@@ -108,6 +117,8 @@ class Endpoints:
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY)
         named.trouble = ""
+        if stays and named.current in addresses:
+            return
         named.turn += 1
         address = addresses[named.turn % len(addresses)]
         if address != named.current:

@@ -49,6 +49,7 @@ DIAL_TIMEOUT: Final = 10.0
 KEEPALIVE_IDLE: Final = 7200.0  # s; on for everybody: a peer that has vanished must not be held for ever
 LINGER_SECONDS: Final = 1.0  # how long close() waits for the far end to acknowledge what was written
 LINGER_STEP: Final = 0.01
+REBIND_RETRY: Final = 1.0  # s
 _NO_PORT: Final = "port 0 cannot be forwarded; None is every port"
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
@@ -204,6 +205,39 @@ class Network:
             else:
                 self._asked_early.add(peer.public_key)
         self._device.wake()
+
+    def endpoints(self) -> list[Address]:
+        """Where the peers are, as far as it is known: (host, port), or (host, port, flow, scope) for IPv6."""
+        return self._tunnel.endpoints()
+
+    def path_changed(self) -> None:
+        """Something about this machine's network is different: what has stalled tries at once."""
+        self._device.path_changed()
+
+    def rebind(self) -> None:
+        """This machine's own address, or its way out, is another one, or it has slept.  See `usernet.monitor`.
+
+        A new outer socket, on the same port where that is possible; endpoint names are resolved anew; and every peer
+        that we have a session with hears from us at once, since only then does it know where we are.  Nothing is
+        closed.
+        """
+        if self._closed:
+            return
+        link = self._datagram_link
+        if isinstance(link, UdpLink):
+            self._device.rebind(lambda: self._renew(link))
+        self._tunnel.path_changed(boottime())
+        self._endpoints.path_changed()
+        self._device.path_changed()
+
+    def _renew(self, link: UdpLink) -> None:
+        try:
+            link.rebind()
+        except OSError as error:
+            log.warning("there is no new UDP socket: %s; trying again", error.strerror or error)
+            asyncio.get_running_loop().call_later(REBIND_RETRY, self.rebind)
+        else:
+            self.listen_port = link.port
 
     def statistics(self) -> NetworkStatistics:
         link = self._datagram_link

@@ -160,6 +160,22 @@ class Tunnel:
         """Somebody waits for a session, or doubts that the peer still answers.  Never above one initiation in 5 s."""
         self._negotiator.start(self._peers[public_key], now)
 
+    def endpoints(self) -> list[Address]:
+        """Where the peers are, as far as it is known."""
+        return [peer.endpoint for peer in self._peers.values() if peer.endpoint is not None]
+
+    def path_changed(self, now: float) -> None:
+        """Our own address may be another.  A peer follows once something authentic comes from there (paper, 2.1), so it
+        hears from us at once.  Not to trust one datagram, and to learn that the path is good, we ask for a session,
+        too.  Peers without one have nothing to follow.
+        """
+        for peer in self._peers.values():
+            peer.local = b""
+            if peer.sending_session(now) is not None:
+                peer.path_lost = True
+                self._negotiator.send_keepalive(peer, now)
+                self._negotiator.start(peer, now)
+
     def _set_keepalive(self, peer: Peer, interval: float, now: float) -> None:
         """A persistent keepalive begins with a packet at once, which makes the session."""
         if interval == peer.timers.persistent_keepalive:

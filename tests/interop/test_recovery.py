@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.interop.conftest import running
 from tests.support.lab import FAR, INNER_FAR, Lab, run, wait_for
+from tests.support.stream import stream
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
@@ -114,3 +116,14 @@ def test_rekey_while_data_flows(gso_lab: Lab) -> None:
     digest, handshakes = done.stdout.split()
     assert digest == expected
     assert int(handshakes) >= 3
+
+
+def test_half_a_minute_of_silence(gso_lab: Lab) -> None:
+    with running(gso_lab, gso_lab.config()), stream(gso_lab) as one:
+        rules = "table inet silence {\nchain input {\ntype filter hook input priority 0;\nudp dport 51820 drop\n}\n}\n"
+        run(*gso_lab.far_command("nft", "-f", "-"), stdin=rules)
+        try:
+            one.last(30)
+        finally:
+            run(*gso_lab.far_command("nft", "delete", "table", "inet", "silence"))
+        assert one.flow("the stream to flow again") < 8

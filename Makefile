@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	$(BIN)/usernet demo $(ARGS)
 
 test: $(VENV)/test
-	$(BIN)/python -m pytest -m "not interop" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not interop" $(ARGS)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

@@ -78,24 +78,41 @@ NAT64_LOCAL = bytes.fromhex("0064ff9b0001")  # 64:ff9b:1::/48, RFC 8215
 
 def is_special(packed: bytes) -> bool:
     """Whether no client has business there."""
+    return special_bits(packed) > 0
+
+
+def special_bits(packed: bytes) -> int:
+    """How many of its first bits make an address special: the network of so many holds nothing else.  0: it is not."""
     if len(packed) == 4:
-        first, second = packed[0], packed[1]
-        return (
-            first in (0, 127) or (first == 169 and second == 254) or 224 <= first < 240 or packed == b"\xff\xff\xff\xff"
-        )
-    if packed[0] == 0xFF or (packed[0] == 0xFE and packed[1] & 0xC0 == 0x80):  # ff00::/8, fe80::/10
-        return True
-    inner = embedded_ipv4(packed)
-    return inner is not None and is_special(inner)
+        first = packed[0]
+        if first in (0, 127):
+            return 8
+        if first == 169 and packed[1] == 254:
+            return 16
+        if 224 <= first < 240:
+            return 4
+        return 32 if packed == b"\xff\xff\xff\xff" else 0
+    if packed[0] == 0xFF:  # ff00::/8
+        return 8
+    if packed[0] == 0xFE and packed[1] & 0xC0 == 0x80:  # fe80::/10
+        return 10
+    found = embedded_ipv4(packed)
+    if found is None:
+        return 0
+    inner, begin = found
+    length = special_bits(inner)
+    if begin == 48 and length > 16:  # RFC 6052 section 2.2: bits 64..71 belong to no address
+        length += 8
+    return begin + length if length else 0
 
 
-def embedded_ipv4(packed: bytes) -> bytes | None:
-    """The IPv4 address inside an IPv6 one, where its prefix says that there is one."""
+def embedded_ipv4(packed: bytes) -> tuple[bytes, int] | None:
+    """The IPv4 address inside an IPv6 one, where its prefix says that there is one, and the bit that it begins at."""
     if packed.startswith((MAPPED, TRANSLATED, NAT64, bytes(12))):  # the last: ::/96, with :: and ::1 in it
-        return packed[12:]
+        return packed[12:], 96
     if packed.startswith(NAT64_LOCAL):
         # An operator cuts /96s or uses the /48 itself: RFC 6052 section 2.2 then splits the address around bits 64..71
-        return packed[12:] if packed[6:12] == bytes(6) else packed[6:8] + packed[9:11]
+        return (packed[12:], 96) if packed[6:12] == bytes(6) else (packed[6:8] + packed[9:11], 48)
     if packed.startswith(b"\x20\x02"):  # 6to4, RFC 3056
-        return packed[2:6]
+        return packed[2:6], 16
     return None

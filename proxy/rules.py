@@ -7,11 +7,10 @@ first in line asks about addresses: `decide` says so by `Undecided`, and is aske
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_network
 from typing import Final
 
-from proxy.policy import is_special
-from usernet.config import AccessRule, format_network
+from proxy.policy import special_bits
+from usernet.config import AccessRule, Network
 
 
 class Undecided:
@@ -46,7 +45,7 @@ class Rules:
             if rule.networks:
                 if packed is None:
                     return UNDECIDED
-                if covering(rule, packed) is not None:
+                if any(holds(network, packed) for network in rule.networks):
                     return rule
         return None
 
@@ -56,23 +55,14 @@ def names_match(rule: AccessRule, name: str) -> bool:
     return bare in rule.names or any(bare == suffix[1:] or bare.endswith(suffix) for suffix in rule.suffixes)
 
 
-def covering(rule: AccessRule, packed: bytes) -> tuple[bytes, int] | None:
-    """The network of the rule that holds this address."""
-    for network, length in rule.networks:
-        if len(network) == len(packed):
-            shift = len(packed) * 8 - length
-            if int.from_bytes(network) >> shift == int.from_bytes(packed) >> shift:
-                return network, length
-    return None
+def holds(network: Network, packed: bytes) -> bool:
+    """Whether the address is in it."""
+    prefix, length = network
+    shift = len(packed) * 8 - length
+    return len(prefix) == len(packed) and int.from_bytes(prefix) >> shift == int.from_bytes(packed) >> shift
 
 
 def exempts(rule: AccessRule, packed: bytes) -> bool:
-    """Whether a rule means a special address (policy.py) by name: its network holds nothing else."""
-    found = covering(rule, packed)
-    if found is None:
-        return False
-    network, length = found
-    if length < (4 if len(network) == 4 else 8):
-        return False
-    last = ip_network(format_network(found)).broadcast_address.packed
-    return is_special(network) and is_special(last)
+    """Whether a rule means a special address (policy.py) by name: a network that holds it holds nothing else."""
+    least = special_bits(packed)
+    return any(network[1] >= least and holds(network, packed) for network in rule.networks)

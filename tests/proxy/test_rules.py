@@ -73,7 +73,11 @@ def test_a_rule_about_addresses_waits_for_one_only_where_it_comes_first() -> Non
     [("direct 127.0.0.0/8", "127.0.0.1", True), ("direct 127.0.0.1", "127.0.0.1", True), ("direct ::1", "::1", True),
      ("direct 0.0.0.0/0", "127.0.0.1", False), ("direct *", "127.0.0.1", False), ("direct ::/0", "::1", False),
      ("direct 126.0.0.0/7", "127.0.0.1", False), ("direct fe80::/10", "fe80::1", True),
-     ("direct 169.254.0.0/16", "169.254.169.254", True), ("direct 224.0.0.0/4", "224.0.0.1", True)],
+     ("direct 169.254.0.0/16", "169.254.169.254", True), ("direct 224.0.0.0/4", "224.0.0.1", True),
+     ("direct 64:ff9b::/96", "64:ff9b::169.254.169.254", False), ("direct ::/96", "::1", False),
+     ("direct 64:ff9b::127.0.0.0/104", "64:ff9b::127.0.0.1", True), ("direct 2002::/16", "2002:7f00:1::", False),
+     ("direct 2002:7f00::/24", "2002:7f00:1::", True), ("direct 64:ff9b:1::/48", "64:ff9b:1::127.0.0.1", False),
+     ("direct 64:ff9b:1:7f00::/56", "64:ff9b:1:7f00:0:100::", True), ("direct 0.0.0.0/0 ::/0 ::1", "::1", True)],
 )  # fmt: skip
 def test_special_addresses_must_be_named(line: str, address: str, meant: bool) -> None:
     assert exempts(access.rule(line), packed(address)) is meant

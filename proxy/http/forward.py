@@ -113,8 +113,10 @@ class Forward:
         fields = fields_to_origin(head, target)
         if fields is None:
             if head.method == b"OPTIONS":
+                self._handler.client.end("200")
                 self._handler.farewell(answer(200, ENDS_HERE))
             else:  # RFC 9110 section 9.3.8 would have TRACE's request as the answer, credentials and all
+                self._handler.client.end("405")
                 self._handler.farewell(
                     answer(405, ENDS_HERE, "Allow: OPTIONS", proxy_status("http_request_error", ENDS_HERE))
                 )
@@ -156,7 +158,7 @@ class Forward:
         if self._request_done or self._origin is None:
             return
         if self._response_done:
-            self._handler.farewell(b"")
+            self._end()
         else:
             self._handler.abort()
 
@@ -287,7 +289,7 @@ class Forward:
         if self._response_done:
             self._drop_origin(cleanly=True)
             if not self._request_done:
-                self._handler.farewell(b"")
+                self._end()
             return
         if self._retry:
             self._dial()
@@ -325,7 +327,7 @@ class Forward:
         if body.done:
             self._response_done = True
             if self._expecting:
-                self._handler.farewell(b"")
+                self._end()
             else:
                 self._finish()
 
@@ -389,13 +391,18 @@ class Forward:
         if not (self._request_done and self._response_done):
             return
         origin, handler = self._origin, self._handler
-        handler.client.end(str(self._status))
         if origin is not None and not (self._reusable and not origin.ended and not origin.buffer):
             self._drop_origin(cleanly=True)
         if self._keeps and (handler.held or not handler.ended) and not handler.context.draining:
+            handler.client.end(str(self._status))
             handler.next_request()
         else:
-            handler.farewell(b"")
+            self._end()
+
+    def _end(self) -> None:
+        """The response is through, and no further request can follow."""
+        self._handler.client.end(str(self._status))
+        self._handler.farewell(b"")
 
 
 def _status_line(head: ResponseHead) -> bytes:

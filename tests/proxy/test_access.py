@@ -133,6 +133,31 @@ async def test_access_log_as_text() -> None:
     assert re.fullmatch(pattern, lines[0])
 
 
+async def refusing(reader, writer) -> None:  # type: ignore[no-untyped-def]
+    """Answer before the body has come, and go."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "fields", "outcome"),
+    [(b"PUT", b"Content-Length: 5\r\n", "401"), (b"PUT", b"Content-Length: 5\r\nExpect: 100-continue\r\n", "401"),
+     (b"OPTIONS", b"Max-Forwards: 0\r\n", "200"), (b"TRACE", b"Max-Forwards: 0\r\n", "405"),
+     (b"PUT", b"Content-Length: 5\r\nExpect: more\r\n", "417"),
+     (b"PUT", b"Transfer-Encoding: chunked\r\n\r\nno size\r\n", "400")],
+)  # fmt: skip
+async def test_a_request_that_ends_before_its_body_has_its_line(
+    request_line: bytes, fields: bytes, outcome: str
+) -> None:
+    lines: list[str] = []
+    async with serving(refusing) as web, bench(access_log=AccessLog(lines.append, as_json=True)) as made:
+        line = b"%b http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n" % (request_line, web)
+        heard = await (await made.client()).exchange(line + fields + b"\r\n")
+        assert heard.startswith(b"HTTP/1.1 " + outcome.encode())
+        await until(lambda: made.proxy.statistics().connections == 0)
+    assert [json.loads(line)["outcome"] for line in lines] == [outcome]
+
+
 async def test_another_user_on_the_same_connection_goes_their_own_way() -> None:
     """The connection to an origin is kept, but not for whom a rule sends elsewhere, or nowhere."""
     users = Users([("alice", "a"), ("bob", "b")])

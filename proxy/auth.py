@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from proxy.passwords import matches
 from usernet.config.hashes import PasswordHash, is_hash, parse_hash
@@ -26,7 +27,7 @@ class Users:
     """`users`: names with their password or its hash.  Raises ValueError where a SOCKS client could never say
     them, BadValue where a hash is none."""
 
-    __slots__ = ("_decoy", "_gate", "_hashes", "_key", "_passwords", "_users")
+    __slots__ = ("_decoy", "_hashes", "_key", "_passwords", "_threads", "_users")
 
     def __init__(self, users: Iterable[tuple[str, str]]) -> None:
         self._key = os.urandom(32)
@@ -41,7 +42,8 @@ class Users:
             else:
                 self._passwords[user] = self._digest(_field("password", secret))
         self._decoy = next(iter(self._hashes.values()), None)  # checked for a user who is not there
-        self._gate = asyncio.Semaphore(AT_ONCE)
+        # Not the loop's own threads, all of which a slow resolver of the host may hold.
+        self._threads = ThreadPoolExecutor(AT_ONCE)
 
     def _digest(self, value: bytes) -> bytes:
         return hashlib.blake2b(value, key=self._key, digest_size=32).digest()
@@ -63,9 +65,8 @@ class Users:
         if self._decoy is None or len(username) > MAX_FIELD or len(password) > MAX_FIELD:
             return None
         user = self._digest(username)
-        async with self._gate:
-            stored = self._hashes.get(user, self._decoy)
-            right = await asyncio.get_running_loop().run_in_executor(None, matches, stored, password)
+        stored = self._hashes.get(user, self._decoy)
+        right = await asyncio.get_running_loop().run_in_executor(self._threads, matches, stored, password)
         if not right or user not in self._hashes:
             return None
         self._passwords[user] = self._digest(password)

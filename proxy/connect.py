@@ -129,7 +129,11 @@ class Handler(asyncio.Protocol, abc.ABC):
         self.decided(user is not None)
 
     async def _verify(self, users: Users, username: bytes, password: bytes) -> None:
-        self.client.user = await users.verify(username, password)
+        try:
+            self.client.user = await users.verify(username, password)
+        except Exception:  # noqa: BLE001  (logged: out of memory, say; then nobody is let in, and nobody waits)
+            log.exception("a password could not be checked")
+            self.client.user = None
         self._task = None
         self.read_on()
         self.decided(self.client.user is not None)

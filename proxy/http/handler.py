@@ -101,6 +101,9 @@ class HttpHandler(Handler):
                 self._head = head
                 shown = head.meant.get(b"proxy-authorization", ())
                 self.login(*parse_basic(shown[0] if len(shown) == 1 else None))
+                if self._head is head:  # that takes its time, as somebody might want many to
+                    self.context.begin_handshake(self)
+                    self.context.deadlines.start(self, self.context.limits.handshake_timeout)
         except HeadError as error:
             self.refuse(error)
 
@@ -118,6 +121,7 @@ class HttpHandler(Handler):
         head, self._head = self._head, None
         if head is None:
             return
+        self.finish_handshake()
         if right:
             try:
                 self._begin(head)
@@ -177,6 +181,8 @@ class HttpHandler(Handler):
         self._kept_alive = True
         if self.held:
             self._next_head(self._scanner)
+        elif self.ended:
+            self.transport.close()
         else:
             self.context.deadlines.start(self, seconds)
 
@@ -214,6 +220,8 @@ class HttpHandler(Handler):
     def expired(self) -> None:
         if self._kept_alive:
             self.transport.close()
+        elif self._head is not None:
+            super().expired()
         else:
             self.refuse(HeadError(408, "the head did not come in time"))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from proxy.accesslog import AccessLog
 from proxy.auth import Users
 from proxy.passwords import make_hash
+from proxy.session import Limits
 from tests.proxy.support import bench, echo, serving, until
 from tests.proxy.test_socks_handler import HELLO, answer, request
 
@@ -68,6 +71,64 @@ async def test_a_client_that_leaves_while_it_is_checked() -> None:
         await client.send(login("alice", "pa:ss") + request("127.0.0.1", 9))
         client.writer.transport.abort()
         await until(lambda: made.proxy.statistics().accepted == 1 and made.proxy.statistics().connections == 0)
+
+
+SAID = (
+    login("alice", "pa:ss") + request("127.0.0.1", 9),
+    b"GET http://origin.test/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + basic("alice", "pa:ss") + b"\r\n",
+)
+
+
+@pytest.mark.parametrize("said", SAID)
+async def test_a_check_that_fails_lets_nobody_in(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr("proxy.auth.matches", fail)
+    async with bench(credentials=Users([("alice", make_hash(b"pa:ss"))])) as made:
+        heard = await (await made.client()).exchange(said)
+        assert heard == b"\x05\x02\x01\x01" or heard.startswith(b"HTTP/1.1 407 ")
+        assert made.net.dialled == []
+
+
+@pytest.mark.parametrize("said", SAID)
+async def test_nobody_waits_for_a_check_for_ever(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("proxy.auth.matches", lambda *_: go_on.wait(20))
+    users = Users([("alice", make_hash(b"pa:ss"))])
+    try:
+        async with bench(credentials=users, limits=Limits(handshake_timeout=0.1)) as made:
+            client = await made.client()
+            await client.send(said)
+            await until(lambda: made.proxy.statistics().handshakes == 1)
+            await client.rest()
+            assert made.proxy.statistics().refused == {"handshake-timeout": 1}
+            await until(lambda: made.proxy.statistics().connections == 0)
+    finally:
+        go_on.set()
+
+
+async def test_who_has_ended_and_is_refused_is_not_waited_for() -> None:
+    """The last of its requests has no login; the one before was answered after the client's end."""
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(reader, writer) -> None:  # type: ignore[no-untyped-def]
+        await reader.readuntil(b"\r\n\r\n")
+        reached.set()
+        await go_on.wait()
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with serving(slow) as web, bench(credentials=HASHED, limits=Limits(head_timeout=60.0)) as made:
+        line = b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n" % web
+        client = await made.client()
+        await client.send(line + basic("bob", "plain") + b"\r\n" + line + b"\r\n")
+        client.end()
+        await reached.wait()
+        go_on.set()
+        heard = await client.rest()
+        assert heard.startswith(b"HTTP/1.1 204 ")
+        assert heard.count(b"HTTP/1.1 407 ") == 1
+        assert b"408" not in heard
 
 
 @pytest.mark.parametrize(("allowed", "served"), [(["127.0.0.0/8"], True), (["192.0.2.0/24", "::1/128"], False)])

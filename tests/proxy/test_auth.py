@@ -97,7 +97,7 @@ def test_hash_of_argon2id() -> None:
     "stored",
     ["$scrypt$", "$2b$12$abcdefghijklmnopqrstuv", "$argon2i$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
      "$scrypt$ln=30,r=8,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43, "$scrypt$ln=14,r=8,p=0$c2FsdHNhbHRzYWx0$" + "A" * 43,
-     "$scrypt$ln=14,r=8,p=1$c2FsdHNhbHRzYWx0$" + "A" * 41,
+     "$scrypt$ln=14,r=8,p=1$c2FsdHNhbHRzYWx0$" + "A" * 41, "$scrypt$ln=16,r=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
      "$argon2id$v=19$m=9999999,t=1,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43,
      "$argon2id$v=19$m=64,t=0,p=1$c2FsdHNhbHRzYWx0$" + "A" * 43],
 )  # fmt: skip
@@ -107,6 +107,11 @@ def test_hashes_that_cannot_be(stored: str) -> None:
         parse_hash(stored)
     with pytest.raises(BadValue):
         Users([("alice", stored)])
+
+
+@pytest.mark.parametrize("cost", ["ln=1,r=1,p=1", "ln=15,r=1,p=1", "ln=14,r=8,p=16", "ln=18,r=8,p=1"])
+def test_what_is_taken_for_a_hash_can_be_checked(cost: str) -> None:
+    assert not matches(parse_hash(f"$scrypt${cost}$c2FsdHNhbHRzYWx0$" + "A" * 43), b"")
 
 
 def test_a_made_hash_can_be_checked() -> None:

@@ -44,8 +44,9 @@ def parse_hash(text: str) -> PasswordHash:
     kind = text.split("$", 2)[1]
     first, second, third = (int(number) for number in found.groups()[:3])
     memory = (128 * second) << first if kind == "scrypt" else first << 10
-    least = 1 if kind == "scrypt" else 8 * third
-    if not (first >= least and second and 0 < third <= 16 and memory <= MAX_MEMORY):
+    # RFC 7914 section 2: N is 2 at least, and less than 2^(128 * r / 8).  RFC 9106 section 3.1: 8 KiB for each lane.
+    legal = 1 <= first < 16 * second if kind == "scrypt" else first >= 8 * third
+    if not (legal and second and 0 < third <= 16 and memory <= MAX_MEMORY):
         raise BadValue("the hash's parameters ask for more than 256 MiB, or for too little to be legal", _REMEDY)
     try:
         return PasswordHash(kind, (first, second, third), _unpadded(found[4]), _unpadded(found[5]))

@@ -371,6 +371,15 @@ def test_a_drain_is_bounded_by_the_arena(run: Run, opened: Opened) -> None:
     run(test)
 
 
+def test_the_room_is_that_of_the_smallest_socket(run: Run, opened: Opened) -> None:
+    async def test() -> None:
+        link = opened()
+        link._sockets[-1].sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+        assert link.receive_room == 150_000
+
+    run(test)
+
+
 def test_the_kernels_drops_are_counted(run: Run, opened: Opened) -> None:
     async def test() -> None:
         receiver = opened()

@@ -7,6 +7,7 @@ import pytest
 from tests.support.tcp import Peer
 from usernet.tcp import READABLE, State
 from usernet.tcp.seq import MASK
+from usernet.tcp.settings import TcpSettings
 from usernet.wire.tcp import ACK, SYN
 
 MSS = 1380
@@ -379,6 +380,61 @@ def test_the_buffer_grows_with_what_is_read_in_a_round_trip() -> None:
         slow.passes(0.05)
         slow.hears()
     assert slow.connection.receiver.limit == 190 * MSS
+
+
+@pytest.mark.parametrize(
+    ("rtt", "room", "largest"),
+    [
+        (0.0005, 319_488, 419_488),  # next door, with the usual socket buffer
+        (0.0005, 8 << 20, 8 << 20),  # with a large one
+        (0.01, 319_488, 2_319_488),
+        (0.05, 319_488, 8 << 20),
+        (120.0, 319_488, 8 << 20),  # no sample yet
+    ],
+)
+def test_the_largest_buffer_follows_socket_and_round_trip(rtt: float, room: int, largest: int) -> None:
+    assert TcpSettings(receive_room=room).receive_buffer_over(rtt) == largest
+
+
+@pytest.mark.parametrize(("rtt", "largest"), [(0.001, 519_488), (0.005, 1_319_488), (0.05, 8 << 20)])
+def test_a_small_socket_bounds_the_window_on_a_short_path(rtt: float, largest: int) -> None:
+    peer = Peer.connecting(receive_room=319_488)
+    peer.hears()
+    peer.passes(rtt)
+    peer.delivers(Peer.syn(SYN | ACK, ack=Peer.isn + 1, window_scale=7))
+    peer.hears()
+    receiver = peer.connection.receiver
+    at = 1
+    for _ in range(10):
+        window = receiver.edge - receiver.next
+        while window > 0:
+            size = min(window, 45 * MSS)
+            peer.sends(f"{at}:1 A", bytes(size), segments=45)
+            at, window = at + size, window - size
+            peer.connection.read(1 << 20)
+        peer.hears()
+        peer.passes(rtt + 0.001)
+    assert receiver.limit == min(-(-largest // MSS), (65_535 << 7) // MSS) * MSS
+    assert receiver.edge - receiver.next <= receiver.limit + 127
+
+
+def test_a_window_that_shrinks_takes_nothing_back() -> None:
+    peer = Peer.connecting(receive_buffer=2 << 20, receive_room=319_488)
+    peer.hears()
+    peer.passes(0.001)
+    peer.delivers(Peer.syn(SYN | ACK, ack=Peer.isn + 1, window_scale=7))
+    peer.hears()
+    receiver = peer.connection.receiver
+    edge, at = receiver.edge, 1
+    for _ in range(100):
+        peer.sends(f"{at}:1 A", bytes(20 * MSS), segments=20)
+        at += 20 * MSS
+        peer.connection.read(1 << 20)
+        peer.hears()
+        assert receiver.edge >= edge
+        edge = receiver.edge
+        peer.passes(0.002)
+    assert receiver.edge - receiver.next <= 519_488 + MSS
 
 
 def test_the_buffer_grows_ahead_of_a_slow_start() -> None:

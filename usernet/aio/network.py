@@ -11,7 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, Dialler, Opening
@@ -118,15 +118,15 @@ class Network:
             mtu=self.mtu,
             timing=self._timing,
         )
-        self._host = Host(
-            [address for address, _ in interface.addresses],
-            mtu=self.mtu,
-            random=os.urandom,
-            settings=TcpSettings(keepalive_idle=KEEPALIVE_IDLE),
-        )
-        self._link = UserspaceLink(loop, self._host, self._on_stalled)
         if self._datagram_link is None:
             self._datagram_link = UdpLink.open(loop, self._port)
+        settings = TcpSettings(keepalive_idle=KEEPALIVE_IDLE)
+        if isinstance(self._datagram_link, UdpLink):
+            settings = replace(settings, receive_room=self._datagram_link.receive_room)
+        self._host = Host(
+            [address for address, _ in interface.addresses], mtu=self.mtu, random=os.urandom, settings=settings
+        )
+        self._link = UserspaceLink(loop, self._host, self._on_stalled)
         self._started = True
         self.listen_port = self._datagram_link.port
         sealer = second_core(loop, self._tunnel, self._datagram_link, kernel)

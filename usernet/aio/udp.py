@@ -311,6 +311,11 @@ class UdpLink:
 
     # --- watching ---
 
+    @property
+    def receive_room(self) -> int:
+        """Bytes of a burst that the smaller socket holds: the rest is what Linux counts beside those of messages."""
+        return min(entry.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for entry in self._sockets) * 3 // 4
+
     def statistics(self) -> UdpStatistics:
         return UdpStatistics(
             port=self.port,

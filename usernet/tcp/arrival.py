@@ -30,6 +30,7 @@ from usernet.wire.tcp import ACK, CWR, FIN, PSH, RST, SYN, TcpSegment
 
 _ACK_PSH: Final = ACK | PSH
 _PAWS_EXPIRES: Final = 24 * 86400.0  # RFC 7323 5.5
+_TICK: Final = 0.001  # s, of our timestamps
 _OVERTAKEN: Final = 200  # ticks of the peer's: so little can be reordering, and 2**32 bytes take far longer
 
 
@@ -85,10 +86,13 @@ def _owe_ack(tcb: ControlBlock, segments: int, now: float) -> None:
 
 
 def _tune(tcb: ControlBlock, timestamp: tuple[int, int] | None, now: float) -> None:
-    age = 0.0
+    age, shortest = 0.0, tcb.rtt.least
     if timestamp is not None and tcb.timestamps:
         age = max(0.0, tcb.echo_age(timestamp[1], now))
-    tcb.receiver.tune(now, tcb.rtt.srtt, age, tcb.their_segment)
+        shortest = min(shortest, age + _TICK)  # who only receives has few samples, and the SYN's may be a slow one
+    receiver = tcb.receiver
+    receiver.limit_max = min(receiver.limit_max, tcb.settings.receive_buffer_over(shortest))
+    receiver.tune(now, tcb.rtt.srtt, age, tcb.their_segment)
 
 
 def _arrive(tcb: ControlBlock, segment: TcpSegment, now: float, segments: int, *, ce: bool) -> None:

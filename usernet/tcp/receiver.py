@@ -183,7 +183,8 @@ class Receiver:
         drained = self._drained
         if self.tune_at:
             growth = max(0, drained - self._drained_before)
-            self.limit = max(self.limit, self._whole(min(2 * drained + 4 * growth, 4 * drained), segment))
+            wanted = min(2 * drained + 4 * growth, 4 * drained)
+            self.limit = self._whole(max(self.limit, wanted), segment)
         self._drained_before = drained
         self._drained = 0
         self.tune_at = now + max(rtt, min(echo_age, 8 * rtt))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from usernet.tcp.congestion import CongestionControl
 from usernet.tcp.cubic import Cubic
+
+PATH_RATE: Final = 200_000_000  # B/s, more than a path of some length gives
 
 
 class Flow(NamedTuple):
@@ -25,6 +27,7 @@ class TcpSettings:
 
     receive_buffer: int = 256 << 10  # to start with; grows with what is read per round trip
     receive_buffer_max: int = 8 << 20
+    receive_room: int = 8 << 20  # of the tunnel's socket, see `receive_buffer_over`
     send_window_max: int = 6 << 20  # bounds the congestion window, and so what is kept for retransmission
 
     congestion_control: Callable[[int, int], CongestionControl] = Cubic  # or Reno: segment size and largest window
@@ -44,3 +47,11 @@ class TcpSettings:
     keepalive_idle: float | None = None  # RFC 1122 4.2.3.6: off unless asked for; 7200 is its least
     keepalive_interval: float = 75.0
     keepalive_probes: int = 9
+
+    def receive_buffer_over(self, rtt: float) -> int:
+        """The largest on a path of that round trip (s).
+
+        What is offered may come all at once, for a peer next door waits for nothing but our ACKs, and what the socket
+        does not hold then is lost.  A longer path spreads it over the round trip, or holds it.
+        """
+        return min(self.receive_buffer_max, self.receive_room + int(rtt * PATH_RATE))

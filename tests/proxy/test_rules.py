@@ -60,6 +60,12 @@ def test_the_first_that_fits(name: str | None, address: str | None, port: int, u
     assert decide(RULES, name, address, port, user) == route
 
 
+def test_a_mapped_network_means_ipv4() -> None:
+    made = rules("refuse ::ffff:10.0.0.0/104")
+    assert decide(made, None, "10.1.2.3") == "refuse"
+    assert decide(made, None, "11.0.0.1") == "none"
+
+
 def test_a_rule_about_addresses_waits_for_one_only_where_it_comes_first() -> None:
     made = rules("refuse 10.0.0.0/8", "direct .example.org")
     assert made.decide("www.example.org", None, 80, None) is UNDECIDED

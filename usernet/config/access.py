@@ -108,7 +108,7 @@ def _destinations(words: Iterable[str]) -> tuple[list[str], list[str], list[Netw
     networks: list[Network] = []
     for word in words:
         if is_address(word.partition("/")[0].strip("[]")):
-            networks.append(mask(network(word.replace("[", "").replace("]", ""))))
+            networks.append(_unmapped(mask(network(word.replace("[", "").replace("]", "")))))
         elif word.startswith((".", "*.")) and host_name(word.lstrip("*")[1:]):
             suffixes.append("." + _ascii(word.lstrip("*")[1:]))
         elif host_name(word) and not looks_like_address(word):
@@ -119,6 +119,12 @@ def _destinations(words: Iterable[str]) -> tuple[list[str], list[str], list[Netw
                 "write *, a name such as example.org, .example.org for it and all below it, or a network",
             )
     return names, suffixes, networks
+
+
+def _unmapped(net: Network) -> Network:
+    """A v4-mapped network (RFC 4291 section 2.5.5.2) as IPv4: so its addresses are dialled, and asked about."""
+    packed, length = net
+    return (packed[12:], length - 96) if length >= 96 and packed.startswith(bytes(10) + b"\xff\xff") else net
 
 
 def _ascii(name: str) -> str:

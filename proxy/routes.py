@@ -84,7 +84,8 @@ class HostNet:
             if error.errno == socket.EAI_AGAIN:
                 raise NameServerFailed("the host's resolver gave no answer") from None
             raise NameNotFound("the host's resolver does not know the name") from None
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        # Without zones: an address of a link is refused, and must not take the others with it.
+        return list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
 
     async def reverse(self, address: str) -> Sequence[str]:
         """The name of an address.  Raises as `resolve` does."""

@@ -11,7 +11,7 @@ import pytest
 from proxy.client import Client, Terms
 from proxy.dialer import Dialer
 from proxy.policy import Forbidden, Policy
-from proxy.routes import TUNNEL, Route
+from proxy.routes import TUNNEL, HostNet, Route
 from proxy.rules import Rules
 from usernet.config import AccessRule
 from usernet.errors import HostUnreachable, NameNotFound, NoRoute
@@ -167,3 +167,13 @@ async def test_time_limit_and_cancellation(timeout: float, dialled: int) -> None
     while made._losers:
         await asyncio.sleep(0)
     assert net.cancelled == ["192.0.2.1", "192.0.2.2"][:dialled]
+
+
+async def test_an_address_with_a_zone_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(0, 0, 0, "", ("fe80::1%lo", 0, 0, 1)), (0, 0, 0, "", ("192.0.2.1", 0))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    made = Dialer({TUNNEL: Route(TUNNEL, HostNet())}, Rules(), Policy(), 1.0)
+    places = await made.locate(Client(Terms(), "", 0, None), "a.test", 80)
+    assert [place.host for place in places] == ["192.0.2.1"]

@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 
 from proxy.client import Client
 from proxy.names import parse_address
-from proxy.policy import Forbidden, Policy, is_local_name, is_special, unmapped
+from proxy.policy import Forbidden, Policy, embedded_ipv4, is_local_name, is_special, unmapped
 from proxy.routes import REFUSE, TUNNEL, Begun, Route
 from proxy.rules import Rules, Undecided, exempts, names_match
 from usernet.config import AccessRule
@@ -149,7 +149,15 @@ class Dialer:
         raise refusal or NameNotFound("the name has no address")
 
     def _decide(self, name: str | None, address: str, port: int, user: str | None) -> AccessRule | None:
-        decided = self._rules.decide(name, unmapped(address)[1], port, user) if self._rules else None
+        if not self._rules:
+            return None
+        packed = unmapped(address)[1]
+        inner = embedded_ipv4(packed) if len(packed) == 16 else None
+        if inner is not None:  # a translator behind the tunnel would take it there
+            hidden = self._rules.decide(name, inner[0], port, user)
+            if isinstance(hidden, AccessRule) and hidden.route == REFUSE:
+                return hidden
+        decided = self._rules.decide(name, packed, port, user)
         return None if isinstance(decided, Undecided) else decided
 
     def _route(self, rule: AccessRule | None) -> Route:

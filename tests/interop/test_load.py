@@ -12,7 +12,7 @@ import pytest
 
 from tests.interop.conftest import running
 from tests.support.lab import INNER_FAR, SINK_PORT, Lab
-from tests.support.load import LoadFailed, load
+from tests.support.load import LoadFailed, load, program
 from tests.support.skipping import needs
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
@@ -112,5 +112,12 @@ def test_every_way_reaches_the_far_side(gso_lab: Lab) -> None:
 
 def test_udp_goes_there_and_back_or_the_reason_is_told(gso_lab: Lab) -> None:
     needs("rustc")
-    with running(gso_lab, gso_lab.config()), pytest.raises(LoadFailed, match="SOCKS5 reply 7"):
-        load(gso_lab.near_command(), "udp", proxy="127.0.0.1:1080", to=f"{INNER_FAR}:7", clients=1, seconds=1, size=9)
+    order = {"proxy": "127.0.0.1:1080", "to": f"{INNER_FAR}:7", "clients": 1, "seconds": 1, "size": 9}
+    echo = gso_lab.start(gso_lab.far_command(program(), "echo", f"at={INNER_FAR}:7"), log="echo.log")
+    try:
+        with running(gso_lab, gso_lab.config()):
+            assert load(gso_lab.near_command(), "udp", **order)["datagrams"] > 0
+    finally:
+        gso_lab.end(echo)
+    with pytest.raises(LoadFailed):  # there is no proxy any more
+        load(gso_lab.near_command(), "udp", **order)

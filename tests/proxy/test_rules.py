@@ -137,7 +137,9 @@ async def test_the_way_of_a_dial(
     ("lines", "host"),
     [(("refuse a.test",), "a.test"), (("refuse 192.0.2.0/24",), "a.test"), (("refuse *",), "192.0.2.1"),
      (("direct .test",), "b.test"), (("office *",), "localhost"), (("direct *",), "127.0.0.1"),
-     (("refuse ::ffff:0:0/96", "refuse 192.0.2.0/24"), "::ffff:192.0.2.1")],
+     (("refuse ::ffff:0:0/96", "refuse 192.0.2.0/24"), "::ffff:192.0.2.1"),
+     (("refuse 10.0.0.0/8",), "64:ff9b::10.0.0.1"),
+     (("direct ::/0", "refuse 10.0.0.0/8"), "2002:a00:1::1")],
 )  # fmt: skip
 async def test_refused(lines: tuple[str, ...], host: str) -> None:
     tunnel, direct, office = Net({"a.test": ["192.0.2.1"]}), Net({"b.test": ["127.0.0.1"]}), Net({})

@@ -25,7 +25,7 @@ from tests.support.networks import (
     udp_pair,
 )
 from usernet.aio import endpoints, sockets
-from usernet.aio import network as network_module
+from usernet.aio import engine as engine_module
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
 from usernet.aio.runtime import boottime
@@ -268,7 +268,7 @@ async def test_a_server_on_an_address_that_is_not_ours() -> None:
 async def test_pings() -> None:
     async with memory_pair(Impairment(delay=0.01)) as pair:
         times = await asyncio.gather(*(pair.left.ping(host) for host in (RIGHT, RIGHT6, RIGHT)))
-        assert all(seconds >= 0.02 for seconds in times)
+        assert all(seconds >= 0.018 for seconds in times)  # uvloop counts whole ms, from where its turn began
         assert await pair.left.ping(LEFT) < 1, "we answer ourselves, too"
         assert not pair.left._link._echoes
 
@@ -487,7 +487,7 @@ async def test_a_new_socket_that_cannot_be_had_yet(
             raise OSError(errno.EMFILE, "Too many open files")
         return real(port)
 
-    monkeypatch.setattr(network_module, "REBIND_RETRY", 0.01)
+    monkeypatch.setattr(engine_module, "REBIND_RETRY", 0.01)
     async with udp_pair() as pair:
         await pair.left.ping(RIGHT)
         monkeypatch.setattr(sockets, "open_sockets", open_sockets)

@@ -72,7 +72,7 @@ async def ask(port: int, request: bytes) -> bytes:
 
 async def test_the_pages() -> None:
     async with memory_pair() as pair:
-        config: Any = pair.left._config
+        config: Any = pair.left.config
         alive = Alive(pair.left, [RIGHT], 5)
         async with inform("127.0.0.1", 0, pages_of(config, pair.left, alive)) as (_, port):
             head = b" HTTP/1.1\r\nHost: x\r\n\r\n"

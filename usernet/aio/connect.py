@@ -66,15 +66,12 @@ class Opening:
 
 
 class Dialler:
-    """Opens connections by name or address, within `timeout` seconds in all.  `servers`: whom names are asked of."""
+    """Opens connections by name or address, within `timeout` seconds in all."""
 
-    def __init__(
-        self, link: UserspaceLink, reach: Reach, resolver: Resolver, servers: Sequence[bytes], timeout: float
-    ) -> None:
+    def __init__(self, link: UserspaceLink, reach: Reach, resolver: Resolver, timeout: float) -> None:
         self._link = link
         self._reach = reach
         self._resolver = resolver
-        self._servers = servers
         self._timeout = timeout
 
     def start(self, host: str, port: int, local_port: int, done: Done) -> Opening | None:
@@ -100,7 +97,7 @@ class Dialler:
                 attempts = [lambda a=a: self._dial(host, a, port, local_port) for a in interleave(addresses)]
                 return await race(attempts, delay, self._link.abort)
         except TimeoutError:
-            raise self._reach.too_late(host, addresses or self._servers, self._timeout) from None
+            raise self._reach.too_late(host, addresses or self._reach.servers, self._timeout) from None
 
     async def addresses(self, host: str) -> list[bytes]:
         """The addresses of a host that the tunnel carries, at least one.  Raises NoRoute, NameNotFound and the like."""

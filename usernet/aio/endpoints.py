@@ -60,6 +60,14 @@ class Endpoints:
             self._refresh(named)
         return literal
 
+    def forget(self, public_key: bytes) -> None:
+        """The peer is gone, or has another endpoint."""
+        named = self._named.pop(public_key, None)
+        if named is not None:
+            named.known.set()  # whoever waits looks again
+            if named.task is not None:
+                named.task.cancel()
+
     async def known(self, public_key: bytes) -> None:
         """Return once the peer's endpoint is known, or need not be."""
         named = self._named.get(public_key)

@@ -2,7 +2,7 @@
 
 `usernet.open_tunnel(config)` makes one; `async with` starts and closes it.  The floor is asyncio's own shape,
 transports and protocols (create_connection, create_server, create_datagram_endpoint); the storey above is streams,
-datagrams, ping and resolve.
+datagrams, ping and resolve.  What it has from Engine is the tunnel; what it adds is the userspace stack.
 """
 
 from __future__ import annotations
@@ -10,90 +10,50 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, Dialler, Opening
 from usernet.aio.datagram_forwarder import DatagramForwarder
 from usernet.aio.datagrams import Datagrams, DatagramTransport
-from usernet.aio.device import Device
-from usernet.aio.endpoints import Endpoints
+from usernet.aio.engine import DEFAULT_MTU, DIAL_TIMEOUT, Engine, EngineStatistics
 from usernet.aio.forwarder import Dial, StreamForwarder, networks_of
-from usernet.aio.reach import Reach
-from usernet.aio.resolver import Resolver
-from usernet.aio.runtime import Tasks, boottime, log
-from usernet.aio.sealer import second_core
+from usernet.aio.runtime import boottime
 from usernet.aio.server import ProtocolFactory, Server
 from usernet.aio.streams import DEFAULT_LIMIT, ClientConnected, open_connection, start_server
 from usernet.aio.transports import StreamTransport
-from usernet.aio.udp import UdpLink, UdpStatistics
+from usernet.aio.udp import UdpLink
 from usernet.aio.userspace import UserspaceLink
-from usernet.burst import default_kernel
-from usernet.burst.packets import Address
-from usernet.links import DatagramLink
+from usernet.links import PacketLink
 from usernet.stack.host import Host
 from usernet.stack.statistics import HostStatistics
 from usernet.tcp.connection import Connection
 from usernet.tcp.settings import TcpSettings
-from usernet.wire.ip import format_address, pack_address
-from usernet.wireguard.events import TunnelEvent
-from usernet.wireguard.timers import Timing
-from usernet.wireguard.tunnel import PeerSettings, Tunnel, TunnelStatistics
 
 if TYPE_CHECKING:
     from usernet.config import Config
+    from usernet.config.changes import Changes
 
-DEFAULT_MTU: Final = 1420
-DIAL_TIMEOUT: Final = 10.0
+__all__ = ["DIAL_TIMEOUT", "Network", "NetworkStatistics"]
+
 KEEPALIVE_IDLE: Final = 7200.0  # s; on for everybody: a peer that has vanished must not be held for ever
 LINGER_SECONDS: Final = 1.0  # how long close() waits for the far end to acknowledge what was written
 LINGER_STEP: Final = 0.01
-REBIND_RETRY: Final = 1.0  # s
 _NO_PORT: Final = "port 0 cannot be forwarded; None is every port"
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkStatistics:
-    """A snapshot of the tunnel, of the stack inside it and of the socket outside."""
+class NetworkStatistics(EngineStatistics):
+    """With the stack inside."""
 
-    tunnel: TunnelStatistics
     host: HostStatistics
-    udp: UdpStatistics | None  # without a socket of its own there is none
 
 
-class Network:
-    """One tunnel and the userspace stack inside it.
-
-    config: what a wg-quick file says.  port: the outer UDP port, 0 = any, None = as configured.  dial_timeout (s)
-    bounds every dial, names and handshake included.  datagram_link: used instead of a UDP socket of its own.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        *,
-        port: int | None = None,
-        dial_timeout: float = DIAL_TIMEOUT,
-        datagram_link: DatagramLink | None = None,
-        timing: Timing | None = None,
-    ) -> None:
-        interface = config.interface
-        self.addresses = tuple(format_address(address) for address, _ in interface.addresses)
-        self.mtu = interface.mtu or DEFAULT_MTU
-        self.dial_timeout = dial_timeout
-        self._config = config
-        self._port = port if port is not None else interface.listen_port or 0
-        self._servers = [pack_address(server) for server in interface.dns]
-        self._datagram_link = datagram_link
-        self._timing = timing or Timing()
-        self._callbacks: list[Callable[[TunnelEvent], None]] = []
-        self._asked_early: set[bytes] = set()  # peers to be asked for a session once their names are resolved
-        self.listen_port = self._port
-        self._started = False
-        self._closed = False
+class Network(Engine):
+    """One tunnel and the userspace stack inside it.  See Engine for the arguments."""
 
     async def __aenter__(self) -> Network:
         await self.start()
@@ -102,147 +62,37 @@ class Network:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    async def start(self) -> None:
-        """Open the outer socket and start.  Raises OSError when its port is taken.  No handshake is waited for."""
-        if self._started:
-            raise RuntimeError("the network has been started already")
-        loop = asyncio.get_running_loop()
-        interface = self._config.interface
-        self._tasks = Tasks(loop)
-        kernel = default_kernel()
-        self._tunnel = Tunnel(
-            interface.private_key,
-            kernel=kernel,
-            random=os.urandom,
-            wall_ns=time.time_ns,
-            mtu=self.mtu,
-            timing=self._timing,
-        )
-        if self._datagram_link is None:
-            self._datagram_link = UdpLink.open(loop, self._port)
+    async def _open_inside(self, loop: asyncio.AbstractEventLoop) -> PacketLink:
         settings = TcpSettings(keepalive_idle=KEEPALIVE_IDLE)
         if isinstance(self._datagram_link, UdpLink):
             settings = replace(settings, receive_room=self._datagram_link.receive_room)
-        self._host = Host(
-            [address for address, _ in interface.addresses], mtu=self.mtu, random=os.urandom, settings=settings
-        )
+        addresses = [address for address, _ in self.config.interface.addresses]
+        self._host = Host(addresses, mtu=self.mtu, random=os.urandom, settings=settings)
         self._link = UserspaceLink(loop, self._host, self._on_stalled)
-        self._started = True
-        self.listen_port = self._datagram_link.port
-        sealer = second_core(loop, self._tunnel, self._datagram_link, kernel)
-        self._device = Device(loop, self._tunnel, self._datagram_link, self._link, self._on_event, sealer)
-        self._endpoints = Endpoints(self._tasks, self._on_endpoint)
-        self._reach = Reach(self._config, self._tunnel, self._endpoints, self._link.wake)
-        domains: dict[str, list[str]] = {}
-        for one in self._config.access.name_servers:
-            for domain in one.domains:
-                domains.setdefault(domain, []).append(one.server)
-        self._resolver = Resolver(self, self._tasks, interface.dns, interface.dns_search, domains)
-        self._dialler = Dialler(self._link, self._reach, self._resolver, self._servers, self.dial_timeout)
-        self._add_peers()
-        self._device.start()
+        self._dialler = Dialler(self._link, self._reach, self._resolver, self.dial_timeout)
+        return self._link
 
-    def _add_peers(self) -> None:
-        now = boottime()
-        for peer in self._config.peers:
-            if peer.public_key == self._tunnel.public_key:
-                continue  # as the tunnel does
-            endpoint = None if peer.endpoint is None else self._endpoints.add(peer.public_key, *peer.endpoint)
-            settings = PeerSettings(
-                public_key=peer.public_key,
-                preshared_key=peer.preshared_key,
-                allowed_ips=peer.allowed_ips,
-                endpoint=endpoint,
-                persistent_keepalive=peer.persistent_keepalive,
-                reserved=peer.reserved,
-            )
-            self._tunnel.add_peer(settings, now)
+    async def _change_inside(self, config: Config, changes: Changes) -> None:
+        if changes.addresses or changes.mtu:
+            addresses = [address for address, _ in config.interface.addresses]
+            self._link.readdress(addresses, config.interface.mtu or DEFAULT_MTU)
 
-    async def close(self) -> None:
-        """Abort what is open, give what was closed a second to leave, and close the socket.  Idempotent."""
-        if not self._started or self._closed:
-            return
-        self._closed = True
-        try:
-            await self._tasks.close()
-            self._link.end(flushing=True)
-            end = boottime() + LINGER_SECONDS
-            while self._link.is_flushing() and boottime() < end:  # noqa: ASYNC110 - once, and short
-                await asyncio.sleep(LINGER_STEP)
-        finally:
-            self._link.end(flushing=False)
-            self._device.close()
-            self._link.close()
-            if self._datagram_link is not None:
-                self._datagram_link.close()
-        await asyncio.sleep(0)  # connection_lost of what was open
+    async def _leave(self) -> None:
+        self._link.end(flushing=True)
+        end = boottime() + LINGER_SECONDS
+        while self._link.is_flushing() and boottime() < end:  # noqa: ASYNC110 - once, and short
+            await asyncio.sleep(LINGER_STEP)
+        self._link.end(flushing=False)
 
-    # What is known
+    def _close_inside(self) -> None:
+        self._link.end(flushing=False)  # again, should the wait have been cancelled
+        self._link.close()
 
-    def covers(self, address: str) -> bool:
-        """Whether an address (an IP literal) is our own or some peer's; never so for loopback and link-local."""
-        try:
-            return self._reach.carries(pack_address(address))
-        except ValueError:
-            return False
-
-    def on_event(self, callback: Callable[[TunnelEvent], None]) -> None:
-        """Call back with each event of the tunnel: handshakes, endpoints that moved."""
-        self._callbacks.append(callback)
-
-    def request_handshakes(self) -> None:
-        """Ask every peer that has an endpoint for a session now, instead of with the first packet for it.
-
-        Whoever starts a tunnel learns so at once whether it works.  A peer whose name is still being resolved is asked
-        when that is done.
-        """
-        now, own = boottime(), self._tunnel.public_key
-        for peer in self._config.peers:
-            if peer.public_key == own or peer.endpoint is None:
-                continue
-            if self._endpoints.is_known(peer.public_key):
-                self._tunnel.request_handshake(peer.public_key, now)
-            else:
-                self._asked_early.add(peer.public_key)
-        self._device.wake()
-
-    def endpoints(self) -> list[Address]:
-        """Where the peers are, as far as it is known: (host, port), or (host, port, flow, scope) for IPv6."""
-        return self._tunnel.endpoints()
-
-    def path_changed(self) -> None:
-        """Something about this machine's network is different: what has stalled tries at once."""
-        self._device.path_changed()
-
-    def rebind(self) -> None:
-        """This machine's own address, or its way out, is another one, or it has slept.  See `usernet.monitor`.
-
-        A new outer socket, on the same port where that is possible; endpoint names are resolved anew; and every peer
-        that we have a session with hears from us at once, since only then does it know where we are.  Nothing is
-        closed.
-        """
-        if self._closed:
-            return
-        link = self._datagram_link
-        if isinstance(link, UdpLink):
-            self._device.rebind(lambda: self._renew(link))
-        self._tunnel.path_changed(boottime())
-        self._endpoints.path_changed()
-        self._device.path_changed()
-
-    def _renew(self, link: UdpLink) -> None:
-        try:
-            link.rebind()
-        except OSError as error:
-            log.warning("there is no new UDP socket: %s; trying again", error.strerror or error)
-            asyncio.get_running_loop().call_later(REBIND_RETRY, self.rebind)
-        else:
-            self.listen_port = link.port
+    def _ways(self) -> Network:
+        return self
 
     def statistics(self) -> NetworkStatistics:
-        link = self._datagram_link
-        udp = link.statistics() if isinstance(link, UdpLink) else None
-        return NetworkStatistics(self._tunnel.statistics(), self._host.statistics(), udp)
+        return NetworkStatistics(self._tunnel.statistics(), self._udp_statistics(), self._host.statistics())
 
     # The floor
 
@@ -381,28 +231,7 @@ class Network:
                 await reply
                 return time.perf_counter() - started
         except TimeoutError:
-            raise self._reach.too_late(host, addresses or self._servers, timeout) from None
-
-    async def resolve(self, name: str, *, family: int = 0) -> list[str]:
-        """The addresses of a name, by the configuration's DNS servers; `family` is 4, 6, or 0 for all we carry."""
-        return await self._resolver.resolve(name, (family,) if family else self._reach.families)
-
-    async def reverse(self, address: str) -> list[str]:
-        """The names of an IP literal, by the configuration's DNS servers; at least one.  They are remote bytes."""
-        return await self._resolver.reverse(address)
-
-    async def reach(self, addresses: Sequence[str]) -> None:
-        """Return once there is a session with the peer of one of these IP literals.  Raises NoHandshake."""
-        packed = list(map(pack_address, addresses))
-        try:
-            async with asyncio.timeout(self.dial_timeout):
-                await self._reach.session(packed)
-        except TimeoutError:
-            raise self._reach.too_late(addresses[0], packed, self.dial_timeout) from None
-
-    def doubt(self, address: str) -> None:
-        """Something at this IP literal does not answer: have its peer asked for a new session, at most every 5 s."""
-        self._on_stalled(pack_address(address))
+            raise self._reach.too_late(host, addresses or self._reach.servers, timeout) from None
 
     # Dialling
 
@@ -414,28 +243,3 @@ class Network:
             remote = ((await self._dialler.addresses(remote_addr[0]))[0], remote_addr[1])
         host, port = local_addr or (None, 0)
         return self._host.open_udp(port=port, address=self._reach.own_address(host), remote=remote), remote
-
-    # From the tunnel
-
-    def _on_event(self, event: TunnelEvent) -> None:
-        self._endpoints.on_event(event)
-        self._reach.on_event(event)
-        for callback in self._callbacks:
-            try:
-                callback(event)
-            except Exception:  # noqa: BLE001 - whoever watches does not stop the tunnel
-                log.exception("a callback for events of the tunnel failed")
-
-    def _on_stalled(self, remote: bytes) -> None:
-        public_key = self._tunnel.route(remote)
-        if public_key is not None:
-            self._tunnel.request_handshake(public_key, boottime())
-            self._device.wake()
-
-    def _on_endpoint(self, public_key: bytes, address: Address) -> None:
-        self._tunnel.set_endpoint(public_key, address)
-        if public_key in self._asked_early:
-            self._asked_early.discard(public_key)
-            self._tunnel.request_handshake(public_key, boottime())
-        self._reach.wake_waiters()
-        self._device.wake()

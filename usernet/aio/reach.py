@@ -28,6 +28,11 @@ class Reach:
         self._endpoints = endpoints
         self._wake = wake
         self._waiters: set[asyncio.Future[None]] = set()
+        self.learn(config)
+
+    def learn(self, config: Config) -> None:
+        """What follows from the configuration alone."""
+        self.servers = [pack_address(server) for server in config.interface.dns]  # whom names are asked of
         self.own = frozenset(address for address, _ in config.interface.addresses)
         theirs = {len(address) for peer in config.peers for address, _ in peer.allowed_ips}
         ours = {len(address) for address in self.own}

@@ -40,7 +40,7 @@ class Resolver:
         self,
         net: Ways,
         tasks: Tasks,
-        servers: Sequence[str],
+        servers: Sequence[str] = (),
         search: Sequence[str] = (),
         domains: Mapping[str, Sequence[str]] = MappingProxyType({}),
         *,
@@ -48,12 +48,19 @@ class Resolver:
     ) -> None:
         self._net = net
         self._tasks = tasks
-        self._servers = tuple(servers)
-        self._search = tuple(search)
-        self._domains = domains
         self._server_seconds = server_seconds
         self._cache: OrderedDict[tuple[str, str], tuple[float, Answer]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
+        self._asked: tuple[object, ...] = ()
+        self.ask_of(servers, search, domains)
+
+    def ask_of(self, servers: Sequence[str], search: Sequence[str], domains: Mapping[str, Sequence[str]]) -> None:
+        """Whom to ask from now on.  Others may answer otherwise, so what was learnt is forgotten."""
+        asked = tuple(servers), tuple(search), dict(domains)
+        if asked != self._asked:
+            self._asked = asked
+            self._servers, self._search, self._domains = asked
+            self._cache.clear()
 
     async def resolve(self, name: str, families: Sequence[int]) -> list[str]:
         """The addresses of a name, of the families (4, 6) given, in their order.

@@ -91,6 +91,12 @@ class UdpLink:
             else:
                 return
 
+    def move(self, port: int, socks: list[socket.socket]) -> None:
+        """Leave the present port for sockets of `open_sockets(port)`."""
+        self._close_sockets()
+        self._requested_port = port
+        self._adopt(socks)
+
     def close(self) -> None:
         """Release the port.  Nothing is received or sent from now on."""
         self._close_sockets()

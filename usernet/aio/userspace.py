@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, assert_never
 
 from usernet.aio.runtime import boottime
@@ -107,6 +107,10 @@ class UserspaceLink:
 
     def path_changed(self, now: float) -> None:
         self.host.path_changed(now)
+
+    def readdress(self, addresses: Sequence[bytes], mtu: int) -> None:
+        self.host.readdress(addresses, mtu, boottime())
+        self._dispatch()
 
     def on_wake(self, callback: Callable[[], None]) -> None:
         self._wake = callback

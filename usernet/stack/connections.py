@@ -17,7 +17,7 @@ from usernet.errors import NetworkUnreachable
 from usernet.stack.attached import Attached, AttachedLocally
 from usernet.stack.cookies import COOKIE_SECONDS, SynCookies
 from usernet.stack.events import Accepted, HostEvent, Stalled
-from usernet.stack.flows import choose_source, flow_key
+from usernet.stack.flows import choose_source, flow_key, no_longer_ours
 from usernet.stack.forward import Forwards
 from usernet.stack.listener import Forwarder, Listener
 from usernet.stack.outbox import Outbox
@@ -372,6 +372,20 @@ class Connections:
             if attached.connection.rtt.backoff:  # few of many: each rekey comes by here
                 attached.connection.path_changed(now)
                 self.settle(attached, now)
+
+    def readdress(self, addresses: tuple[bytes, ...], gone: frozenset[bytes], mtu: int, now: float) -> None:
+        """Connections of an address that is gone end; the others, and those to come, obey the MTU."""
+        self.addresses = addresses
+        self._paths.largest = self.cookies.mtu = mtu
+        self.forwards.takers.readdress(addresses)
+        for attached in list(self.by_flow.values()):
+            connection = attached.connection
+            lost = gone.intersection((connection.flow.local, connection.flow.remote))
+            if lost:
+                connection.die(no_longer_ours(lost), now)
+            else:
+                connection.path_narrowed(mtu, now)
+            self.settle(attached, now)
 
     def count_by_state(self) -> dict[str, int]:
         return dict(Counter(attached.connection.state.value for attached in self.by_flow.values()))

@@ -35,12 +35,12 @@ _OPTIONS: Final = 0x20  # so many values of TSval, milliseconds, tell of options
 class SynCookies:
     """Gives them out and takes them back; keeps nothing but the host's secret."""
 
-    __slots__ = ("_mtu", "_secrets", "_settings", "redeemed", "sent")
+    __slots__ = ("_secrets", "_settings", "mtu", "redeemed", "sent")
 
     def __init__(self, secrets: FlowSecrets, settings: TcpSettings, mtu: int) -> None:
         self._secrets = secrets
         self._settings = settings
-        self._mtu = mtu
+        self.mtu = mtu
         self.sent = 0
         self.redeemed = 0
 
@@ -90,7 +90,7 @@ class SynCookies:
         """What four sizes the cookie can tell of: no more than we could send is of use, whatever the client takes."""
         is_v4 = len(flow.local) == 4
         default = DEFAULT_MSS_V4 if is_v4 else DEFAULT_MSS_V6
-        own = min(self._mtu - (40 if is_v4 else 60), 0xFFFF)
+        own = min(self.mtu - (40 if is_v4 else 60), 0xFFFF)
         return self._settings.mss_floor, default, _TUNNEL_MSS, own
 
     def _clock(self, key: bytes, now: float) -> int:

@@ -7,6 +7,7 @@ needs no second look.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 from usernet.errors import NetworkUnreachable
@@ -34,6 +35,11 @@ def choose_source(addresses: Iterable[bytes], remote: bytes) -> bytes:
         family = "IPv4" if len(remote) == 4 else "IPv6"
         raise NetworkUnreachable(f"the tunnel has no {family} address, so {format_address(remote)} is out of reach")
     return best
+
+
+def no_longer_ours(addresses: Iterable[bytes]) -> OSError:
+    """The end of what belonged to addresses that the host had."""
+    return OSError(errno.EADDRNOTAVAIL, f"the tunnel no longer has {', '.join(map(format_address, addresses))}")
 
 
 def why_not_ours(destination: bytes) -> str:

@@ -130,7 +130,7 @@ class Forwards:
             if port and connections.is_listening(address, port):
                 raise OSError(errno.EADDRINUSE, f"TCP port {port} is in use")
         forwarder = Forwarder(port, None, 1, self._close)
-        self.takers.add(taken, port, forwarder)
+        self.takers.add(taken, port, forwarder, everywhere=networks is None)
         return forwarder
 
     def admit(self, forwarder: Forwarder, flow: Flow, now: float) -> bool:

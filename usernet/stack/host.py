@@ -299,6 +299,16 @@ class Host:
         if deadline is not None:
             self._wheel.schedule(reassembler, deadline)
 
+    def readdress(self, addresses: Sequence[bytes], mtu: int, now: float) -> None:
+        """Have these addresses and this MTU from now on.  What belongs to an address that is gone ends."""
+        self._now = now
+        gone = self._own.difference(addresses)
+        self.addresses, self._own, self.mtu = tuple(addresses), frozenset(addresses), mtu
+        self._outbox.readdress(self._own, mtu)
+        self._icmp.mtu = mtu
+        self._connections.readdress(self.addresses, gone, mtu, now)
+        self._udp.readdress(self.addresses, gone)
+
     def path_changed(self, now: float) -> None:
         """The path is back or has moved: whatever is stalled tries at once."""
         self._now = now

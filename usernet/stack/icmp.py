@@ -50,11 +50,11 @@ class TokenBucket:
 class IcmpSender:
     """Sends them.  `packet` is always a whole offending IP packet; whether it may be answered, wire/icmp knows."""
 
-    __slots__ = ("_bucket", "_drops", "_mtu", "_outbox", "_random")
+    __slots__ = ("_bucket", "_drops", "_outbox", "_random", "mtu")
 
     def __init__(self, outbox: Outbox, drops: Drops, mtu: int, random: Callable[[int], bytes]) -> None:
         self._outbox = outbox
-        self._mtu = mtu
+        self.mtu = mtu
         self._random = random
         self._drops = drops
         self._bucket = TokenBucket(ERRORS_PER_SECOND, ERROR_BURST)
@@ -72,7 +72,7 @@ class IcmpSender:
     def _send_echo(self, source: bytes, destination: bytes, echo: Echo) -> None:
         protocol = ICMP if len(source) == 4 else ICMPV6
         ident = int.from_bytes(self._random(4), "big")
-        for packet in fragment(source, destination, protocol, echo.encode(source, destination), self._mtu, ident):
+        for packet in fragment(source, destination, protocol, echo.encode(source, destination), self.mtu, ident):
             self._outbox.reply(packet, destination)
 
     def unreachable(self, packet: bytes, sender: bytes, kind: Kind, now: float) -> None:

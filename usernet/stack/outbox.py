@@ -35,6 +35,11 @@ class Outbox:
         self._loopback_bytes = 0
         self._scheduler: Scheduler[Sender] = Scheduler(mtu, after_turn)
 
+    def readdress(self, addresses: frozenset[bytes], mtu: int) -> None:
+        """What is looped back from now on, and how large a packet may be."""
+        self._addresses = addresses
+        self._scheduler.smallest = mtu
+
     def reply(self, packet: bytes | None, destination: bytes) -> None:
         """Owe somebody a finished packet; None is nothing to say."""
         if packet is None:

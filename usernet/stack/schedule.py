@@ -36,12 +36,12 @@ class Scheduler(Generic[S]):
     `smallest` (B) is the budget that lets any sender give at least one packet.
     """
 
-    __slots__ = ("_after_turn", "_new", "_old", "_smallest")
+    __slots__ = ("_after_turn", "_new", "_old", "smallest")
 
     def __init__(self, smallest: int, after_turn: Callable[[S, float], bool]) -> None:
         self._new: deque[S] = deque()
         self._old: deque[S] = deque()
-        self._smallest = smallest
+        self.smallest = smallest
         self._after_turn = after_turn
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Scheduler(Generic[S]):
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
         """About budget_bytes of packets, at most a packet more; [] when nobody has any."""
         packets: list[SuperPacket] = []
-        new, old, smallest = self._new, self._old, self._smallest
+        new, old, smallest = self._new, self._old, self.smallest
         fruitless = 0  # turns in a row: wanting and then not giving must not keep us here
         while budget_bytes > 0 and (new or old) and fruitless <= len(new) + len(old):
             queue = new or old

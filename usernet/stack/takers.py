@@ -23,14 +23,15 @@ class _Taken(NamedTuple):
 class Takers(Generic[T]):
     """Who takes what: networks and a port, or EVERY_PORT of them.  The narrowest wins."""
 
-    __slots__ = ("_by_name", "_in_order")
+    __slots__ = ("_by_name", "_everywhere", "_in_order")
 
     def __init__(self) -> None:
         self._by_name: dict[_Taken, T] = {}
         self._in_order: list[tuple[_Taken, T]] = []
+        self._everywhere: dict[T, int] = {}  # who takes a port of all our addresses, whatever they are
 
-    def add(self, networks: Iterable[Network], port: int, taker: T) -> None:
-        """Raises OSError (EADDRINUSE)."""
+    def add(self, networks: Iterable[Network], port: int, taker: T, *, everywhere: bool = False) -> None:
+        """`everywhere`: the networks are our own addresses, and what they will be.  Raises OSError (EADDRINUSE)."""
         names = [_Taken(network, port) for network in networks]
         for name in names:
             if name in self._by_name:
@@ -39,9 +40,21 @@ class Takers(Generic[T]):
                 raise OSError(errno.EADDRINUSE, f"{where} of {format_address(address)}/{length} is forwarded already")
         for name in names:
             self._by_name[name] = taker
+        if everywhere:
+            self._everywhere[taker] = port
         self._sort()
 
+    def readdress(self, addresses: Iterable[bytes]) -> None:
+        """Our own addresses are others; one that somebody takes already stays with whoever it is."""
+        own = whole(addresses)
+        everywhere, self._everywhere = self._everywhere, {}
+        for taker, port in everywhere.items():
+            self.remove(taker)
+            free = [network for network in own if _Taken(network, port) not in self._by_name]
+            self.add(free, port, taker, everywhere=True)
+
     def remove(self, taker: T) -> None:
+        self._everywhere.pop(taker, None)
         for name in [name for name, known in self._by_name.items() if known is taker]:
             del self._by_name[name]
         self._sort()

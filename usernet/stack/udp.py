@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from usernet.burst.packets import Drops, SuperPacket
 from usernet.errors import NetworkUnreachable
-from usernet.stack.flows import choose_source, flow_key
+from usernet.stack.flows import choose_source, flow_key, no_longer_ours
 from usernet.stack.outbox import Outbox
 from usernet.stack.ports import pick_port
 from usernet.stack.takers import Takers
@@ -196,6 +196,21 @@ class UdpSockets:
     def add(self, socket: UdpSocket) -> None:
         for table, key in self._keys(socket):
             table[key] = socket
+
+    def readdress(self, addresses: tuple[bytes, ...], gone: frozenset[bytes]) -> None:
+        """Sockets of every address have the new ones, too; those of one that is gone are told so."""
+        everywhere = {socket for socket in self._by_port.values() if socket.local[0] is None}
+        for socket in everywhere:
+            self.remove(socket)
+        self.addresses = addresses
+        for socket in everywhere:
+            self.add(socket)
+        self.takers.readdress(addresses)
+        for socket in {*self._by_flow.values(), *self._by_port.values()}:
+            lost = gone.intersection((socket.local[0],))
+            if lost:
+                socket.error = no_longer_ours(lost)
+                self._mark(socket, READABLE)
 
     def is_bound(self, address: bytes, port: int) -> bool:
         return address + port.to_bytes(2, "big") in self._by_port

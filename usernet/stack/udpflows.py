@@ -68,7 +68,7 @@ class UdpFlows:
             if port and self._sockets.is_bound(address, port):
                 raise OSError(errno.EADDRINUSE, f"UDP port {port} is in use")
         forwarder = UdpForwarder(port, self._close)
-        self.takers.add(taken, port, forwarder)
+        self.takers.add(taken, port, forwarder, everywhere=networks is None)
         return forwarder
 
     def unreachable(self, flow: UdpFlow, now: float) -> None:

@@ -61,12 +61,13 @@ _VERDICTS: Final = {
 class Intake:
     """The queue and its door."""
 
-    __slots__ = ("_checker", "_drops", "_limiter", "_loaded_until", "_queue", "_table")
+    __slots__ = ("_checker", "_drops", "_limiter", "_loaded_until", "_queue", "_random", "_table")
 
     def __init__(
         self, identity: Identity, table: IndexTable[Peer], drops: Drops, random: Callable[[int], bytes]
     ) -> None:
-        self._checker = CookieChecker(identity.public_key, random)
+        self._random = random
+        self.identify(identity)
         self._limiter = RateLimiter()
         self._table = table
         self._drops = drops
@@ -75,6 +76,10 @@ class Intake:
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    def identify(self, identity: Identity) -> None:
+        """Whose MAC1 is asked for from now on.  What waits already is worked on, and comes to nothing."""
+        self._checker = CookieChecker(identity.public_key, self._random)
 
     def push(self, message: bytes, address: Address, local: bytes) -> None:
         """Let a message from `address` to `local` in, or drop it: any length, any content, but not transport data."""

@@ -78,6 +78,11 @@ class Negotiator:
         self._outbox = outbox
         self._drops = drops
 
+    def identify(self, identity: Identity) -> None:
+        """Be somebody else from now on."""
+        self.identity = identity
+        self.intake.identify(identity)
+
     # 1, 2: we initiate
 
     def start(self, peer: Peer, now: float) -> None:

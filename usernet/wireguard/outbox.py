@@ -25,11 +25,11 @@ KEEPALIVE: Final = SuperPacket(b"")
 class Outbox:
     """Seals, and keeps what was sealed until it is taken."""
 
-    __slots__ = ("_alike", "_arena", "_at", "_kernel", "_messages", "_mtu", "_ready", "_run", "_taken")
+    __slots__ = ("_alike", "_arena", "_at", "_kernel", "_messages", "_ready", "_run", "_taken", "mtu")
 
     def __init__(self, kernel: Kernel, mtu: int) -> None:
         self._kernel = kernel
-        self._mtu = mtu
+        self.mtu = mtu
         self._arena = bytearray(ARENA_BYTES)
         self._at = 0
         self._taken = False  # whether all that lies in the arena was handed out
@@ -48,7 +48,7 @@ class Outbox:
         self, session: Session, packets: list[SuperPacket], address: Address, reserved: bytes, local: bytes = b""
     ) -> int:
         """Seal into the arena; returns bytes on the wire."""
-        room = sealed_size(packets, self._mtu)
+        room = sealed_size(packets, self.mtu)
         if room > len(self._arena) - self._at:  # views of the old arena keep it alive until they are sent
             self._arena = bytearray(max(room, ARENA_BYTES))
             self._at = 0
@@ -60,7 +60,7 @@ class Outbox:
         self, session: Session, packets: list[SuperPacket], address: Address, reserved: bytes, local: bytes = b""
     ) -> int:
         """Seal into a buffer of its own; returns bytes on the wire."""
-        out = bytearray(sealed_size(packets, self._mtu))
+        out = bytearray(sealed_size(packets, self.mtu))
         return self._seal(session, packets, address, reserved, local, out, 0)
 
     def _seal(
@@ -76,7 +76,7 @@ class Outbox:
         self._end_run()
         view = memoryview(out)
         for ecn, group in by_ecn(packets):
-            for start, end, size in self._kernel.seal_burst(session.send_key, group, self._mtu, out, at):
+            for start, end, size in self._kernel.seal_burst(session.send_key, group, self.mtu, out, at):
                 if reserved != NO_RESERVED:
                     for header in range(start, end, size):
                         out[header + 1 : header + 4] = reserved

@@ -110,8 +110,8 @@ class Tunnel:
         public_key = settings.public_key
         if public_key == self.public_key:
             return
-        remote = RemoteStatic(self._identity, public_key, settings.preshared_key)
         peer = self._peers.get(public_key)
+        remote = RemoteStatic(self._identity, public_key, settings.preshared_key)
         if peer is None:
             peer = Peer(settings, remote, self.mtu, self._timing, self._random)
             self._peers[public_key] = peer
@@ -124,6 +124,27 @@ class Tunnel:
             self._allowed.insert(network, length, peer)
         self._note_reserved()
         self._set_keepalive(peer, settings.persistent_keepalive or NEVER, now)
+
+    def set_private_key(self, private_key: bytes, now: float) -> None:
+        """Become somebody else.  Sessions were made with who we were: they end, and are asked for anew.
+
+        A peer with our own new public key is forgotten.
+        """
+        self._identity = identity = Identity(private_key)
+        negotiator = self._negotiator
+        negotiator.identify(identity)
+        self.remove_peer(identity.public_key)
+        for peer in self._peers.values():
+            peer.remote = RemoteStatic(identity, peer.public_key, peer.settings.preshared_key)
+            was_used = peer.slots.current is not None or peer.timers.retry_at != NEVER
+            negotiator.erase(peer)
+            peer.timers.handshake_over()
+            if was_used:
+                negotiator.start(peer, now)
+
+    def set_mtu(self, mtu: int) -> None:
+        """The largest inner packet, which padding does not exceed."""
+        self.mtu = self._outbox.mtu = mtu
 
     def remove_peer(self, public_key: bytes) -> None:
         """Forget a peer and wipe its keys; nothing happens if there is none."""

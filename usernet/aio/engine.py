@@ -1,0 +1,355 @@
+"""One WireGuard tunnel at work: its outer socket, the pump, where its peers are, and what is known of all of them.
+
+What lies inside is a PacketLink: the userspace stack (`network.py`), or the kernel's own.  Whoever makes that one
+derives from Engine, and gives it the link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from usernet.aio.device import Device
+from usernet.aio.endpoints import Endpoints
+from usernet.aio.reach import Reach
+from usernet.aio.resolver import Resolver
+from usernet.aio.runtime import Tasks, boottime, log
+from usernet.aio.sealer import second_core
+from usernet.aio.sockets import open_sockets
+from usernet.aio.udp import UdpLink, UdpStatistics
+from usernet.burst import default_kernel
+from usernet.burst.packets import Address
+from usernet.config.changes import Changes, compare
+from usernet.links import DatagramLink, PacketLink
+from usernet.wire.ip import format_address, pack_address
+from usernet.wireguard.events import TunnelEvent
+from usernet.wireguard.timers import Timing
+from usernet.wireguard.tunnel import PeerSettings, Tunnel, TunnelStatistics
+
+if TYPE_CHECKING:
+    from usernet.aio.nameserver import Ways
+    from usernet.config import Config, Peer
+
+DEFAULT_MTU: Final = 1420
+DIAL_TIMEOUT: Final = 10.0
+REBIND_RETRY: Final = 1.0  # s
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """A snapshot of the tunnel and of the socket outside."""
+
+    tunnel: TunnelStatistics
+    udp: UdpStatistics | None  # without a socket of its own there is none
+
+
+class Engine:
+    """config: what a wg-quick file says.  port: the outer UDP port, 0 = any, None = as configured.  dial_timeout (s)
+    bounds every dial, names and handshake included.  datagram_link: used instead of a UDP socket of its own.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        port: int | None = None,
+        dial_timeout: float = DIAL_TIMEOUT,
+        datagram_link: DatagramLink | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.dial_timeout = dial_timeout
+        self.config = config
+        self._own_port = port
+        self.listen_port = self._port_of(config)
+        self._datagram_link = datagram_link
+        self._timing = timing or Timing()
+        self._callbacks: list[Callable[[TunnelEvent], None]] = []
+        self._asked_early: set[bytes] = set()  # peers to be asked for a session once their names are resolved
+        self._started = False
+        self._closed = False
+
+    # What whoever derives from this provides
+
+    async def _open_inside(self, loop: asyncio.AbstractEventLoop) -> PacketLink:
+        """Make what lies inside.  Raises OSError; then nothing is left of it."""
+        raise NotImplementedError
+
+    async def _change_inside(self, config: Config, changes: Changes) -> None:
+        """Give it other addresses or another MTU, routes and so on.  Raises OSError; then it is as before."""
+        raise NotImplementedError
+
+    async def _leave(self) -> None:
+        """End what is open inside, with a moment for what is on its way."""
+
+    def _close_inside(self) -> None:
+        """The pump has stopped: nothing is left of it."""
+        raise NotImplementedError
+
+    def _ways(self) -> Ways:
+        """How name servers inside are spoken to."""
+        raise NotImplementedError
+
+    # The beginning and the end
+
+    async def start(self) -> None:
+        """Open the outer socket and start.  Raises OSError when its port is taken.  No handshake is waited for."""
+        if self._started:
+            raise RuntimeError("the network has been started already")
+        loop = asyncio.get_running_loop()
+        kernel = default_kernel()
+        self._tasks = Tasks(loop)
+        self._tunnel = Tunnel(
+            self.config.interface.private_key,
+            kernel=kernel,
+            random=os.urandom,
+            wall_ns=time.time_ns,
+            mtu=self.mtu,
+            timing=self._timing,
+        )
+        if self._datagram_link is None:
+            self._datagram_link = UdpLink.open(loop, self.listen_port)
+        self._endpoints = Endpoints(self._tasks, self._on_endpoint)
+        self._reach = Reach(self.config, self._tunnel, self._endpoints, self._wake)
+        self._resolver = Resolver(self._ways(), self._tasks)
+        self._learn_names(self.config)
+        try:
+            link = await self._open_inside(loop)
+        except BaseException:
+            self._datagram_link.close()
+            raise
+        self._started = True
+        self.listen_port = self._datagram_link.port
+        sealer = second_core(loop, self._tunnel, self._datagram_link, kernel)
+        self._device = Device(loop, self._tunnel, self._datagram_link, link, self._on_event, sealer)
+        for peer in self.config.peers:
+            self._add_peer(peer)
+        self._device.start()
+
+    async def close(self) -> None:
+        """Abort what is open, give what was closed a second to leave, and close the socket.  Idempotent."""
+        if not self._started or self._closed:
+            return
+        self._closed = True
+        try:
+            await self._tasks.close()
+            await self._leave()
+        finally:
+            self._device.close()
+            self._close_inside()
+            if self._datagram_link is not None:
+                self._datagram_link.close()
+        await asyncio.sleep(0)  # connection_lost of what was open
+
+    # What is known
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Our own, inside."""
+        return tuple(format_address(address) for address, _ in self.config.interface.addresses)
+
+    @property
+    def mtu(self) -> int:
+        """Of inner packets."""
+        return self.config.interface.mtu or DEFAULT_MTU
+
+    def covers(self, address: str) -> bool:
+        """Whether an address (an IP literal) is our own or some peer's; never so for loopback and link-local."""
+        try:
+            return self._reach.carries(pack_address(address))
+        except ValueError:
+            return False
+
+    def endpoints(self) -> list[Address]:
+        """Where the peers are, as far as it is known: (host, port), or (host, port, flow, scope) for IPv6."""
+        return self._tunnel.endpoints()
+
+    def statistics(self) -> EngineStatistics:
+        return EngineStatistics(self._tunnel.statistics(), self._udp_statistics())
+
+    def _udp_statistics(self) -> UdpStatistics | None:
+        link = self._datagram_link
+        return link.statistics() if isinstance(link, UdpLink) else None
+
+    def on_event(self, callback: Callable[[TunnelEvent], None]) -> None:
+        """Call back with each event of the tunnel: handshakes, endpoints that moved."""
+        self._callbacks.append(callback)
+
+    # What can be asked of it
+
+    def request_handshakes(self) -> None:
+        """Ask every peer that has an endpoint for a session now, instead of with the first packet for it.
+
+        Whoever starts a tunnel learns so at once whether it works.  A peer whose name is still being resolved is asked
+        when that is done.
+        """
+        now, own = boottime(), self._tunnel.public_key
+        for peer in self.config.peers:
+            if peer.public_key == own or peer.endpoint is None:
+                continue
+            if self._endpoints.is_known(peer.public_key):
+                self._tunnel.request_handshake(peer.public_key, now)
+            else:
+                self._asked_early.add(peer.public_key)
+        self._device.wake()
+
+    async def reach(self, addresses: Sequence[str]) -> None:
+        """Return once there is a session with the peer of one of these IP literals.  Raises NoHandshake."""
+        packed = list(map(pack_address, addresses))
+        try:
+            async with asyncio.timeout(self.dial_timeout):
+                await self._reach.session(packed)
+        except TimeoutError:
+            raise self._reach.too_late(addresses[0], packed, self.dial_timeout) from None
+
+    def doubt(self, address: str) -> None:
+        """Something at this IP literal does not answer: have its peer asked for a new session, at most every 5 s."""
+        self._on_stalled(pack_address(address))
+
+    async def resolve(self, name: str, *, family: int = 0) -> list[str]:
+        """The addresses of a name, by the configuration's DNS servers; `family` is 4, 6, or 0 for all we carry."""
+        return await self._resolver.resolve(name, (family,) if family else self._reach.families)
+
+    async def reverse(self, address: str) -> list[str]:
+        """The names of an IP literal, by the configuration's DNS servers; at least one.  They are remote bytes."""
+        return await self._resolver.reverse(address)
+
+    def path_changed(self) -> None:
+        """Something about this machine's network is different: what has stalled tries at once."""
+        self._device.path_changed()
+
+    def rebind(self) -> None:
+        """This machine's own address, or its way out, is another one, or it has slept.  See `usernet.monitor`.
+
+        A new outer socket, on the same port where that is possible; endpoint names are resolved anew; and every peer
+        that we have a session with hears from us at once, since only then does it know where we are.  Nothing is
+        closed.
+        """
+        if self._closed:
+            return
+        link = self._datagram_link
+        if isinstance(link, UdpLink):
+            self._device.rebind(lambda: self._renew(link))
+        self._endpoints.path_changed()
+        self._moved()
+
+    def _renew(self, link: UdpLink) -> None:
+        try:
+            link.rebind()
+        except OSError as error:
+            log.warning("there is no new UDP socket: %s; trying again", error.strerror or error)
+            asyncio.get_running_loop().call_later(REBIND_RETRY, self.rebind)
+        else:
+            self.listen_port = link.port
+
+    def _moved(self) -> None:
+        self._tunnel.path_changed(boottime())
+        self._device.path_changed()
+
+    # Another configuration
+
+    async def reconfigure(self, config: Config) -> Changes:
+        """Be what `config` says from now on, all of it or nothing; false where it says nothing new.
+
+        Streams go on: only those of an address that is gone end.  Sessions survive, too, but for another private key.
+        Raises OSError, with everything as before, where the port is taken or the inside cannot be changed.
+        """
+        changes = compare(self.config, config)
+        if not changes:
+            return changes
+        port = self._port_of(config)
+        link = self._datagram_link if port != self._port_of(self.config) else None
+        prepared = open_sockets(port) if isinstance(link, UdpLink) else []  # what may fail comes first
+        try:
+            await self._change_inside(config, changes)
+        except BaseException:
+            for sock in prepared:
+                sock.close()
+            raise
+        self._apply(config, changes)
+        if isinstance(link, UdpLink):
+            self._device.rebind(lambda: link.move(port, prepared))
+            self.listen_port = link.port
+            self._moved()
+        self._reach.wake_waiters()
+        self._device.wake()
+        return changes
+
+    def _apply(self, config: Config, changes: Changes) -> None:
+        """What cannot fail."""
+        now = boottime()
+        known = {peer.public_key: peer for peer in self.config.peers}
+        self.config = config
+        if changes.mtu:
+            self._tunnel.set_mtu(self.mtu)
+        for public_key in changes.removed:
+            self._asked_early.discard(public_key)
+            self._endpoints.forget(public_key)
+            self._tunnel.remove_peer(public_key)
+        if changes.private_key:
+            self._tunnel.set_private_key(config.interface.private_key, now)
+        # In the file's order, and all of them: a network that two peers claimed may be the other's now
+        peers_differ = changes.added or changes.removed or changes.altered or changes.private_key
+        for peer in config.peers if peers_differ else ():
+            self._add_peer(peer, known.get(peer.public_key))
+        self._reach.learn(config)
+        self._learn_names(config)
+
+    def _learn_names(self, config: Config) -> None:
+        domains: dict[str, list[str]] = {}
+        for one in config.access.name_servers:
+            for domain in one.domains:
+                domains.setdefault(domain, []).append(one.server)
+        self._resolver.ask_of(config.interface.dns, config.interface.dns_search, domains)
+
+    def _add_peer(self, peer: Peer, known: Peer | None = None) -> None:
+        """`known`: what was configured before.  An endpoint that is the same there stays where it has moved to."""
+        if peer.public_key == self._tunnel.public_key:
+            return  # as the tunnel does
+        endpoint = None
+        if peer.endpoint is not None and (known is None or known.endpoint != peer.endpoint):
+            self._endpoints.forget(peer.public_key)
+            endpoint = self._endpoints.add(peer.public_key, *peer.endpoint)
+        settings = PeerSettings(
+            public_key=peer.public_key,
+            preshared_key=peer.preshared_key,
+            allowed_ips=peer.allowed_ips,
+            endpoint=endpoint,
+            persistent_keepalive=peer.persistent_keepalive,
+            reserved=peer.reserved,
+        )
+        self._tunnel.add_peer(settings, boottime())
+
+    def _port_of(self, config: Config) -> int:
+        return self._own_port if self._own_port is not None else config.interface.listen_port or 0
+
+    # From the tunnel
+
+    def _wake(self) -> None:
+        self._device.wake()
+
+    def _on_event(self, event: TunnelEvent) -> None:
+        self._endpoints.on_event(event)
+        self._reach.on_event(event)
+        for callback in self._callbacks:
+            try:
+                callback(event)
+            except Exception:  # noqa: BLE001 - whoever watches does not stop the tunnel
+                log.exception("a callback for events of the tunnel failed")
+
+    def _on_stalled(self, remote: bytes) -> None:
+        public_key = self._tunnel.route(remote)
+        if public_key is not None:
+            self._tunnel.request_handshake(public_key, boottime())
+            self._device.wake()
+
+    def _on_endpoint(self, public_key: bytes, address: Address) -> None:
+        self._tunnel.set_endpoint(public_key, address)
+        if public_key in self._asked_early:
+            self._asked_early.discard(public_key)
+            self._tunnel.request_handshake(public_key, boottime())
+        self._reach.wake_waiters()
+        self._device.wake()

@@ -88,12 +88,16 @@ class Dialer:
     __slots__ = ("_losers", "_routes", "_rules", "_tunnel", "policy", "timeout")
 
     def __init__(self, routes: Mapping[str, Route], rules: Rules, policy: Policy, timeout: float) -> None:
-        self._routes = routes
-        self._rules = rules
-        self._tunnel = routes[TUNNEL]
+        self.obey(routes, rules)
         self.policy = policy
         self.timeout = timeout
         self._losers: set[asyncio.Task[asyncio.Transport]] = set()  # being cancelled: the loop keeps no reference
+
+    def obey(self, routes: Mapping[str, Route], rules: Rules) -> None:
+        """These ways out, and these rules, for every dial from now on."""
+        self._routes = routes
+        self._rules = rules
+        self._tunnel = routes[TUNNEL]
 
     def start(
         self,

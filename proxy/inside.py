@@ -22,27 +22,36 @@ class ListeningNet(Protocol):
     async def create_server(self, protocol_factory: Callable[[], Any], host: str | None, port: int) -> Any: ...
 
 
+class Door:
+    """What whoever comes is met by."""
+
+    __slots__ = ("first_stage", "terms")
+
+    def __init__(self, first_stage: Callable[[Client], asyncio.Protocol], terms: Terms) -> None:
+        self.first_stage = first_stage
+        self.terms = terms
+
+
 class Inside(asyncio.Protocol):
     """The protocol of a fresh connection, until it is known whose it is."""
 
-    __slots__ = ("_context", "_first_stage", "_terms")
+    __slots__ = ("_context", "_door")
 
-    def __init__(self, context: Context, terms: Terms, first_stage: Callable[[Client], asyncio.Protocol]) -> None:
+    def __init__(self, context: Context, door: Door) -> None:
         self._context = context
-        self._terms = terms
-        self._first_stage = first_stage
+        self._door = door
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         context = self._context
         address, port = transport.get_extra_info("peername")[:2]
-        client = Client(self._terms, address, port, context.write)
+        client = Client(self._door.terms, address, port, context.write)
         if context.open >= context.limits.connections:
             context.counters.refuse("connection-limit")
         elif not client.is_allowed():
             context.counters.refuse("source-not-allowed")
         elif context.admit(client):
             context.counters.accepted += 1
-            stage = self._first_stage(client)
+            stage = self._door.first_stage(client)
             transport.set_protocol(stage)
             stage.connection_made(transport)
             return
@@ -52,12 +61,17 @@ class Inside(asyncio.Protocol):
 class InsideListener:
     """What `Proxy` keeps of one, in the shape of its other listeners."""
 
-    __slots__ = ("_server", "address", "port", "protocols")
+    __slots__ = ("_door", "_server", "address", "port", "protocols")
 
-    def __init__(self, server: Any, address: str, port: int, protocols: frozenset[str]) -> None:
+    def __init__(self, server: Any, door: Door, address: str, port: int, protocols: frozenset[str]) -> None:
         self._server = server
+        self._door = door
         self.address = address
         self.port = port
+        self.protocols = protocols
+
+    def serve(self, first_stage: Callable[[Client], asyncio.Protocol], terms: Terms, protocols: frozenset[str]) -> None:
+        self._door.first_stage, self._door.terms = first_stage, terms
         self.protocols = protocols
 
     def start(self) -> None:

@@ -48,14 +48,18 @@ class Listener:
         self, context: Context, sock: socket.socket, first_stage: FirstStage, terms: Terms, protocols: frozenset[str]
     ) -> None:
         self._context = context
-        self._terms = terms
         self._socket = sock
-        self._first_stage = first_stage
+        self.serve(first_stage, terms, protocols)
         self._tasks: set[asyncio.Task[None]] = set()
         self._resume: asyncio.TimerHandle | None = None
         self._accepting = False
         self._quiet_until = 0.0  # of the clock of the loop
         self.address, self.port = sock.getsockname()[:2]
+
+    def serve(self, first_stage: FirstStage, terms: Terms, protocols: frozenset[str]) -> None:
+        """Whoever comes from now on is met by this."""
+        self._first_stage = first_stage
+        self._terms = terms
         self.protocols = protocols
 
     def start(self) -> None:

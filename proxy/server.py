@@ -22,7 +22,7 @@ from proxy.binding import addresses_of, bind
 from proxy.client import Client, Terms
 from proxy.dialer import Dialer
 from proxy.http.own import OwnPages
-from proxy.inside import Inside, InsideListener, ListeningNet
+from proxy.inside import Door, Inside, InsideListener, ListeningNet
 from proxy.listener import FirstStage, Listener
 from proxy.memory import Relief
 from proxy.mux import HTTP, SOCKS4, SOCKS5, TLS, Opener, Sniffer
@@ -79,12 +79,7 @@ class Proxy:
         loop = asyncio.get_running_loop()
         self._net = net
         self._policy = Policy()
-        dialer = Dialer(
-            {TUNNEL: Route(TUNNEL, net, start=getattr(net, "start_connection", None)), **(routes or {})},
-            rules,
-            self._policy,
-            dial_timeout,
-        )
+        dialer = Dialer(self._ways(routes or {}), rules, self._policy, dial_timeout)
         self._context = Context(loop, dialer, limits)
         self._context.write = access_log
         self._context.pages = pages
@@ -111,15 +106,32 @@ class Proxy:
         """
         terms = dataclasses.replace(terms, protocols=frozenset(protocols))
         addresses = await addresses_of(host)
-        asks = terms.users is not None or terms.allow_from
-        if not asks and not all(ip_address(address).is_loopback for address in addresses):
-            if not open_to_all:
-                raise OpenListener(f"{host or 'every address'} port {port} is open to others and asks for no password")
-            log.warning("%s port %d serves whoever reaches it, without a password", host or "every address", port)
-        openers = _openers(terms)
-        return self._listen(
-            addresses, port, lambda client: Sniffer(self._context, openers, client), terms, frozenset(openers)
-        )
+        check_open(host, port, addresses, terms, open_to_all)
+        return self._listen(addresses, port, *self._served(terms))
+
+    def _served(self, terms: Terms) -> tuple[FirstStage, Terms, frozenset[str]]:
+        context, openers = self._context, _openers(terms)
+        return lambda client: Sniffer(context, openers, client), terms, frozenset(openers)
+
+    def _ways(self, others: Mapping[str, Route]) -> dict[str, Route]:
+        return {TUNNEL: Route(TUNNEL, self._net, start=getattr(self._net, "start_connection", None)), **others}
+
+    def obey(self, rules: Rules, routes: Mapping[str, Route]) -> None:
+        """Other rules, and the routes that they name, for whoever asks from now on."""
+        self._context.dialer.obey(self._ways(routes), rules)
+
+    def serve(self, listeners: Iterable[Listener | InsideListener], protocols: Iterable[str], terms: Terms) -> None:
+        """Other protocols and terms for whoever comes to these from now on.  See `check_open`."""
+        served = self._served(dataclasses.replace(terms, protocols=frozenset(protocols)))
+        for listener in listeners:
+            listener.serve(*served)
+
+    def stop(self, listeners: Iterable[Listener | InsideListener]) -> None:
+        """Listen there no longer; who has come stays."""
+        for listener in listeners:
+            self._policy.own.discard((listener.address, listener.port))
+            listener.close()
+            self._listeners.remove(listener)
 
     async def listen_inside(
         self,
@@ -133,14 +145,12 @@ class Proxy:
     ) -> list[InsideListener]:
         """As listen, on one of the tunnel's own addresses ("" is all of them), for its peers."""
         terms = dataclasses.replace(terms, protocols=frozenset(protocols), certificate=None)
-        if not open_to_all and terms.users is None and not terms.allow_from:
-            raise OpenListener(f"port {port} inside the tunnel is open to every peer and asks for no password")
-        context, openers = self._context, _openers(terms)
-        server = await net.create_server(
-            lambda: Inside(context, terms, lambda client: Sniffer(context, openers, client)), host or None, port
-        )
+        check_open_inside(port, terms, open_to_all)
+        first_stage, terms, protocols = self._served(terms)
+        context, door = self._context, Door(first_stage, terms)
+        server = await net.create_server(lambda: Inside(context, door), host or None, port)
         made = [
-            InsideListener(server, address, server.port, terms.protocols)
+            InsideListener(server, door, address, server.port, frozenset(protocols))
             for address in ([host] if host else net.addresses)
         ]
         self._policy.own.update((one.address, one.port) for one in made)
@@ -157,12 +167,20 @@ class Proxy:
         header: Version | None = None,
     ) -> list[Listener]:
         """Connect whoever comes to `target`, a name or address in the tunnel.  `header`: say who it is before."""
+        return self._listen(await addresses_of(host), port, self._forwarding(target, header), terms, frozenset())
+
+    def _forwarding(self, target: tuple[str, int], header: Version | None) -> FirstStage:
         from proxy.forwards import Forward
 
         context, net = self._context, self._net
-        return self._listen(
-            await addresses_of(host), port, lambda client: Forward(context, client, net, target, header), terms
-        )
+        return lambda client: Forward(context, client, net, target, header)
+
+    def reforward(
+        self, listeners: Iterable[Listener], target: tuple[str, int], terms: Terms, header: Version | None
+    ) -> None:
+        """Another target for whoever comes to these from now on."""
+        for listener in listeners:
+            listener.serve(self._forwarding(target, header), terms, frozenset())
 
     def _listen(
         self,
@@ -170,7 +188,7 @@ class Proxy:
         port: int,
         first_stage: FirstStage,
         terms: Terms,
-        protocols: frozenset[str] = frozenset(),
+        protocols: frozenset[str],
     ) -> list[Listener]:
         made: list[Listener] = []
         try:
@@ -201,10 +219,7 @@ class Proxy:
         return max(context.open - sum(context.associations.values()), len(context.sessions))  # those have two places
 
     def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            self._policy.own.discard((listener.address, listener.port))
-            listener.close()
-        self._listeners.clear()
+        self.stop(list(self._listeners))
 
     async def close(self) -> None:
         """Stop listening, end every connection, and wait until they are gone."""
@@ -254,6 +269,22 @@ class Proxy:
                 self._context.counters.refuse("idle")
                 session.abort()
         self._sweep_timer = self._context.loop.call_later(self._context.limits.idle_timeout / SWEEPS, self._sweep)
+
+
+def check_open(host: str, port: int, addresses: Sequence[str], terms: Terms, open_to_all: bool) -> None:
+    """Raise OpenListener where others than this machine come in unasked, unless that is wanted."""
+    asks = terms.users is not None or terms.allow_from
+    if asks or all(ip_address(address).is_loopback for address in addresses):
+        return
+    if not open_to_all:
+        raise OpenListener(f"{host or 'every address'} port {port} is open to others and asks for no password")
+    log.warning("%s port %d serves whoever reaches it, without a password", host or "every address", port)
+
+
+def check_open_inside(port: int, terms: Terms, open_to_all: bool) -> None:
+    """The same for a port inside the tunnel."""
+    if not open_to_all and terms.users is None and not terms.allow_from:
+        raise OpenListener(f"port {port} inside the tunnel is open to every peer and asks for no password")
 
 
 def _openers(terms: Terms) -> dict[str, Opener]:

@@ -89,6 +89,13 @@ class UdpForward(asyncio.DatagramProtocol):
         self._transport: Any = None
         self._timer: asyncio.TimerHandle | None = None
 
+    def lead_to(self, target: tuple[str, int], idle_timeout: float) -> None:
+        """Another target for whoever comes from now on."""
+        self.target = target
+        self._idle_timeout = idle_timeout
+        if self.flows:
+            self._arm()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 

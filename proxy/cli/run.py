@@ -6,11 +6,17 @@ import math
 import re
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from proxy.cli.check import as_warning
 from proxy.cli.files import load
+
+if TYPE_CHECKING:
+    from proxy.daemon.listeners import Listen
+    from usernet.config import Config
 
 
 def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -163,29 +169,37 @@ def command(
         raise click.UsageError("--http-proxy-tls-cert and --http-proxy-tls-key come together.")
     if access_log_file is not None and access_log == "off":
         raise click.UsageError("--access-log-file needs --access-log text or json.")
-    config = load(file)
-    if config.stdio_tunnel is not None and access_log != "off" and access_log_file is None:
-        raise click.UsageError("standard output is [STDIOTunnel]'s: --access-log needs --access-log-file.")
     from proxy.daemon import app, listeners, notation, process, serving
 
+    answered = tuple(chain.from_iterable(map(notation.parse_remote, remote)))
+    led = tuple(chain.from_iterable(map(notation.parse_forward, forward)))
+
+    def read() -> Config:
+        found = load(file)
+        return replace(
+            found,
+            client_tunnels=(*found.client_tunnels, *led),
+            server_tunnels=(*found.server_tunnels, *answered),
+        )
+
+    def plan(found: Config) -> list[Listen]:
+        return listeners.plan(socks5_server, outbound_http_proxy_listen, found)
+
+    config = read()
+    if config.stdio_tunnel is not None and access_log != "off" and access_log_file is None:
+        raise click.UsageError("standard output is [STDIOTunnel]'s: --access-log needs --access-log-file.")
     process.set_up_log(verbose + more)
     for warning in config.warnings:
         process.log.warning("%s", as_warning(warning))
-    config = replace(
-        config,
-        client_tunnels=(*config.client_tunnels, *chain.from_iterable(map(notation.parse_forward, forward))),
-        server_tunnels=(*config.server_tunnels, *chain.from_iterable(map(notation.parse_remote, remote))),
-    )
-    plan = listeners.plan(socks5_server, outbound_http_proxy_listen, config)
     certificate = None
     if http_proxy_tls_cert is not None and http_proxy_tls_key is not None:
         from proxy.certificate import Certificate
 
-        listeners.need_http(plan, "--http-proxy-tls-cert")
+        listeners.need_http(plan(config), "--http-proxy-tls-cert")
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
     caps = serving.Caps(max_clients, max_clients_per_address, idle_timeout)
     options = app.Options(
-        plan, port, dial_timeout, allow_anyone,
+        read, plan, Path(file).stem, port, dial_timeout, allow_anyone,
         certificate=certificate, hostnames=hostname, via=via, caps=caps, drain=drain,
     )  # fmt: skip
     if access_log != "off":
@@ -194,4 +208,8 @@ def command(
         options = replace(
             options, access_log=AccessLog(process.lines_to(access_log_file), as_json=access_log == "json")
         )
-    process.run(app.run(config, options), loop)
+
+    async def main() -> None:
+        await app.Daemon(config, options).run()
+
+    process.run(main(), loop)

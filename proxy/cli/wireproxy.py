@@ -55,8 +55,18 @@ def command(path: str | None, silent: bool, daemon: bool, info: str | None, conf
             logger.setLevel(logging.ERROR)
     for warning in config.warnings:
         process.log.warning("%s", as_warning(warning))
-    plan = listeners.plan((), (), config) if config.proxies else []
-    process.run(app.run(config, app.Options(plan, allow_anyone=True, info=where)))
+    options = app.Options(
+        lambda: load(path, carry_all=True),
+        lambda config: listeners.plan((), (), config) if config.proxies else [],
+        os.path.splitext(os.path.basename(path))[0],
+        allow_anyone=True,
+        info=where,
+    )
+
+    async def main() -> None:
+        await app.Daemon(config, options).run()
+
+    process.run(main())
 
 
 def _default_path() -> str:

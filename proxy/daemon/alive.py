@@ -21,11 +21,22 @@ class PingNet(Protocol):
 class Alive:
     """`pongs`: when each address answered last, in s since 1970; 0 is never."""
 
-    def __init__(self, net: PingNet, addresses: Sequence[str], interval: float) -> None:
-        self.pongs: dict[str, int] = dict.fromkeys(addresses, 0)
+    def __init__(self, net: PingNet, addresses: Sequence[str] = (), interval: float = 5) -> None:
+        self.pongs: dict[str, int] = {}
         self._net = net
-        self._interval = interval
         self._silent: set[str] = set()
+        self._asked = asyncio.Event()
+        self.ask(addresses, interval)
+
+    def ask(self, addresses: Sequence[str], interval: float) -> None:
+        """These, so often, from now on."""
+        self.pongs = {address: self.pongs.get(address, 0) for address in addresses}
+        self._interval = interval
+        self._silent.intersection_update(addresses)
+        if addresses:
+            self._asked.set()
+        else:
+            self._asked.clear()
 
     def is_ready(self) -> bool:
         """Whether every address has answered lately; so it is where there is none."""
@@ -34,7 +45,8 @@ class Alive:
 
     async def run(self) -> None:
         """Ping all of them at every interval, for ever."""
-        while self.pongs:
+        while True:
+            await self._asked.wait()
             began = time.monotonic()
             await asyncio.gather(*map(self._ping, self.pongs))
             await asyncio.sleep(max(0.0, self._interval - (time.monotonic() - began)))
@@ -47,7 +59,8 @@ class Alive:
                 self._silent.add(address)
                 log.warning("CheckAlive: %s does not answer: %s", address, error.strerror or "no echo came back")
             return
-        self.pongs[address] = int(time.time())
+        if address in self.pongs:
+            self.pongs[address] = int(time.time())
         if address in self._silent:
             self._silent.discard(address)
             log.info("CheckAlive: %s answers again", address)

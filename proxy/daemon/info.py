@@ -15,7 +15,7 @@ import h11
 import usernet
 from proxy.daemon.alive import Alive
 from proxy.daemon.narrator import format_endpoint
-from usernet.config import Config, format_network
+from usernet.config import format_network
 
 SECONDS = 10.0  # for a whole request and its answer
 HEAD_MAX = 16 << 10
@@ -62,22 +62,22 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pa
     await writer.drain()
 
 
-def pages_of(config: Config, net: usernet.Network, alive: Alive) -> Callable[[str], Page]:
+def pages_of(net: usernet.Network, alive: Alive) -> Callable[[str], Page]:
     """By path."""
 
     def page(path: str) -> Page:
         if path == "/readyz":
             return 200 if alive.is_ready() else 503, json.dumps(alive.pongs, separators=(",", ":")) + "\n"
         if path == "/metrics":
-            return 200, "".join(f"{name}={value}\n" for name, value in metrics(config, net))
+            return 200, "".join(f"{name}={value}\n" for name, value in metrics(net))
         return 404, "the pages are /readyz and /metrics\n"
 
     return page
 
 
-def metrics(config: Config, net: usernet.Network) -> Iterator[tuple[str, object]]:
+def metrics(net: usernet.Network) -> Iterator[tuple[str, object]]:
     """The keys of `get=1` that have a meaning here, in its order."""
-    peers = {peer.public_key: peer for peer in config.peers}
+    peers = {peer.public_key: peer for peer in net.config.peers}
     yield "private_key", "REDACTED"
     yield "listen_port", net.listen_port
     for found in net.statistics().tunnel.peers:

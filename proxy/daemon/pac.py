@@ -107,6 +107,9 @@ class PacPage:
     __slots__ = ("_reach",)
 
     def __init__(self, config: Config) -> None:
+        self.learn(config)
+
+    def learn(self, config: Config) -> None:
         self._reach = reach(config)
 
     def __call__(self, visit: Visit) -> Content:

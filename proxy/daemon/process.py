@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gc
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from logging.handlers import WatchedFileHandler
 from typing import Any
 
@@ -17,6 +18,10 @@ from usernet.errors import UsernetError
 GARBAGE_OBJECTS = 20_000  # made and not freed since the collector looked last: some megabytes
 
 log = logging.getLogger("usernet")
+
+
+class StartError(UsernetError):
+    """The daemon cannot start; the text says why."""
 
 
 class NoSuchLoop(UsernetError):
@@ -109,6 +114,27 @@ def stop_event(*, hangup: bool = False) -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangup else [])):
         loop.add_signal_handler(number, on_signal, number)
     return stop
+
+
+@contextlib.contextmanager
+def on_hangup(work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+    """Do this at each SIGHUP for as long as the block lasts; those that come meanwhile are one more."""
+    loop = asyncio.get_running_loop()
+    wanted = asyncio.Event()
+
+    async def serve() -> None:
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            await work()
+
+    task = loop.create_task(serve(), name="SIGHUP")
+    loop.add_signal_handler(signal.SIGHUP, wanted.set)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        task.cancel()
 
 
 def freeze_garbage() -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 from proxy.accesslog import AccessLog
 from proxy.auth import Users
 from proxy.certificate import Certificate
 from proxy.client import Terms
-from proxy.daemon.draining import Drain
 from proxy.daemon.listeners import Listen, ListenError
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit, log
@@ -24,7 +23,7 @@ from proxy.listener import Listener
 from proxy.mux import HTTP, SOCKS5, TLS
 from proxy.routes import DIRECT, TUNNEL, HostNet, Net, Route
 from proxy.rules import Rules
-from proxy.server import OpenListener, Proxy
+from proxy.server import OpenListener, Proxy, check_open, check_open_inside
 from proxy.session import IDLE_TIMEOUT, Limits
 from proxy.upstreams import upstream_routes
 from usernet.config import Access, Network, format_network
@@ -87,44 +86,158 @@ class Bound:
         return f"{self.listen.protocols}{inside} {where} {format_endpoint((self.address, self.port))}"
 
 
+class _Opened(NamedTuple):
+    listen: Listen
+    listeners: Sequence[Listener | InsideListener]
+
+
+class Serving:
+    """A proxy, and the listeners that it has at present.  They change in two steps: see `prepare`."""
+
+    def __init__(
+        self,
+        net: Net,
+        *,
+        dial_timeout: float = 10.0,
+        allow_anyone: bool = False,
+        access_log: AccessLog | None = None,
+        via: str | None = None,
+        certificate: Certificate | None = None,
+        pages: OwnPages | None = None,
+        caps: Caps | None = None,
+    ) -> None:
+        self._net: Any = net
+        self._allow_anyone = allow_anyone
+        self._certificate = certificate
+        self._open: dict[tuple[object, ...], _Opened] = {}
+        self.proxy = Proxy(
+            net,
+            dial_timeout=dial_timeout,
+            limits=(caps or Caps()).limits(descriptor_limit()),
+            access_log=access_log,
+            pages=pages,
+            via=via,
+        )
+
+    @property
+    def bound(self) -> list[Bound]:
+        """In the order in which they were asked for."""
+        return [
+            Bound(opened.listen, one.address, one.port, tls=TLS in one.protocols)
+            for opened in self._open.values()
+            for one in opened.listeners
+        ]
+
+    async def prepare(
+        self, listeners: Sequence[Listen], access: Access, undo: contextlib.ExitStack
+    ) -> Callable[[], None]:
+        """Open what is new, for now with `undo`; what is returned makes the rest so, and cannot fail.
+
+        Who is connected stays: an address that is gone takes nobody new, one that stays asks by the new terms.
+        ListenError where one cannot be.
+        """
+        ways = routes(access, self._net)
+        users = Users((user.name, user.secret) for user in access.users) if access.users else None
+        base = Terms(users, networks(access.allow_from), self._certificate)
+        after: dict[tuple[object, ...], _Opened] = {}
+        altered: list[tuple[_Opened, Terms]] = []
+        for listen in listeners:
+            key = _place(listen, after)
+            terms = _terms(listen, base)
+            before = self._open.get(key)
+            if before is None:
+                opened = await self._listen(listen, terms)
+                undo.callback(self.proxy.stop, opened)
+                after[key] = _Opened(listen, opened)
+            else:
+                self._check(before, terms)
+                after[key] = before._replace(listen=listen)
+                altered.append((after[key], terms))
+
+        def commit() -> None:
+            self.proxy.obey(Rules(access.rules), ways)
+            for opened, terms in altered:
+                self.proxy.serve(opened.listeners, _protocols(opened.listen), terms)
+            for key, opened in self._open.items():
+                if key not in after:
+                    self.proxy.stop(opened.listeners)
+            self._open = after
+
+        return commit
+
+    def _check(self, opened: _Opened, terms: Terms) -> None:
+        """Whether the terms may be those of what is open.  ListenError."""
+        listen = opened.listen
+        try:
+            if listen.inside:
+                check_open_inside(listen.port, terms, self._allow_anyone)
+            else:
+                addresses = [one.address for one in opened.listeners]
+                check_open(listen.host, listen.port, addresses, terms, self._allow_anyone)
+        except OpenListener as error:
+            raise _too_open(error) from None
+
+    async def _listen(self, listen: Listen, terms: Terms) -> Sequence[Listener | InsideListener]:
+        where, protocols, anyone = (listen.host, listen.port), _protocols(listen), self._allow_anyone
+        proxy = self.proxy
+        try:
+            if listen.inside:
+                return await proxy.listen_inside(
+                    self._net, *where, protocols=protocols, terms=terms, open_to_all=anyone
+                )
+            return await proxy.listen(*where, protocols=protocols, terms=terms, open_to_all=anyone)
+        except OpenListener as error:
+            raise _too_open(error) from None
+        except OSError as error:
+            if listen.optional and error.errno in NO_SUCH_ADDRESS:
+                log.debug("%s", error.strerror)
+                return []
+            raise refusal(error, listen.host) from None
+
+
 @contextlib.asynccontextmanager
 async def serve(
     net: Net,
     listeners: Sequence[Listen],
     access: Access = Access(),  # noqa: B008  (frozen)
-    *,
-    dial_timeout: float = 10.0,
-    allow_anyone: bool = False,
-    access_log: AccessLog | None = None,
-    via: str | None = None,
-    certificate: Certificate | None = None,
-    pages: OwnPages | None = None,
-    caps: Caps | None = None,
-    drain: Drain | None = None,
+    **options: Any,
 ) -> AsyncIterator[list[Bound]]:
-    """Listen on all of them.  ListenError where one cannot be."""
-    proxy = Proxy(
-        net,
-        routes=routes(access, net),
-        rules=Rules(access.rules),
-        dial_timeout=dial_timeout,
-        limits=(caps or Caps()).limits(descriptor_limit()),
-        access_log=access_log,
-        pages=pages,
-        via=via,
-    )
-    users = Users((user.name, user.secret) for user in access.users) if access.users else None
-    terms = Terms(users, networks(access.allow_from), certificate)
-    if drain is not None:
-        drain.add(proxy.drain, proxy.unfinished)
+    """Listen on all of them for as long as the block lasts.  `options` are those of Serving.  ListenError."""
+    serving = Serving(net, **options)
     try:
-        bound = []
-        for listen in listeners:
-            opened = await _open(proxy, net, listen, terms, allow_anyone)
-            bound += [Bound(listen, one.address, one.port, tls=TLS in one.protocols) for one in opened]
-        yield bound
+        with contextlib.ExitStack() as undo:
+            (await serving.prepare(listeners, access, undo))()
+            undo.pop_all()
+        yield serving.bound
     finally:
-        await proxy.close()
+        await serving.proxy.close()
+
+
+def _place(listen: Listen, taken: Collection[tuple[object, ...]]) -> tuple[object, ...]:
+    """What makes a listener the same as before: its address, and of several on port 0 which one."""
+    number = 0
+    while (key := (listen.host, listen.port, listen.inside, number)) in taken:
+        number += 1
+    return key
+
+
+def _protocols(listen: Listen) -> list[str]:
+    return [name for name, wanted in ((SOCKS5, listen.socks5), (HTTP, listen.http)) if wanted]
+
+
+def _terms(listen: Listen, base: Terms) -> Terms:
+    if listen.username is not None and listen.password is not None:  # a section's own login is instead of [Access]'s
+        base = replace(base, users=Users([(listen.username, listen.password)]))
+    if listen.certificate is not None:
+        base = replace(base, certificate=Certificate(*listen.certificate))
+    return replace(base, balancers=networks(listen.balancers))
+
+
+def _too_open(error: OpenListener) -> ListenError:
+    return ListenError(
+        f"{error}; listen on 127.0.0.1, set Username and Password in the file's [Socks5] and [http], "
+        "or add --allow-anyone"
+    )
 
 
 def client_limit(descriptors: int) -> int:
@@ -141,33 +254,6 @@ def routes(access: Access, tunnel: Net) -> dict[str, Route]:
     """Those that the rules may name, besides the tunnel."""
     nets = {TUNNEL: tunnel, DIRECT: HostNet()}
     return {DIRECT: Route(DIRECT, nets[DIRECT]), **upstream_routes(access.upstreams, nets)}
-
-
-async def _open(
-    proxy: Proxy, net: Any, listen: Listen, terms: Terms, allow_anyone: bool
-) -> Sequence[Listener | InsideListener]:
-    if listen.username is not None and listen.password is not None:  # a section's own login is instead of [Access]'s
-        terms = replace(terms, users=Users([(listen.username, listen.password)]))
-    if listen.certificate is not None:
-        terms = replace(terms, certificate=Certificate(*listen.certificate))
-    terms = replace(terms, balancers=networks(listen.balancers))
-    protocols = [name for name, wanted in ((SOCKS5, listen.socks5), (HTTP, listen.http)) if wanted]
-    try:
-        if listen.inside:
-            return await proxy.listen_inside(
-                net, listen.host, listen.port, protocols=protocols, terms=terms, open_to_all=allow_anyone
-            )
-        return await proxy.listen(listen.host, listen.port, protocols=protocols, terms=terms, open_to_all=allow_anyone)
-    except OpenListener as error:
-        raise ListenError(
-            f"{error}; listen on 127.0.0.1, set Username and Password in the file's [Socks5] and [http], "
-            "or add --allow-anyone"
-        ) from None
-    except OSError as error:
-        if listen.optional and error.errno in NO_SUCH_ADDRESS:
-            log.debug("%s", error.strerror)
-            return []
-        raise refusal(error, listen.host) from None
 
 
 def refusal(error: OSError, host: str) -> ListenError:

@@ -56,10 +56,16 @@ async def test_an_answer_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
         assert alive.is_ready() is ready
 
 
-async def test_without_addresses_it_is_ready_and_ends() -> None:
+async def test_without_addresses_it_is_ready_and_may_be_given_some() -> None:
     alive = Alive(Pings(), [], 5)
-    await alive.run()
     assert alive.is_ready()
+    async with for_as_long(alive.run()):
+        await asyncio.sleep(0)
+        alive.ask(["10.0.0.1"], 0.01)
+        assert not alive.is_ready()
+        await until(alive.is_ready)
+        alive.ask([], 5)
+        assert alive.pongs == {}
 
 
 async def ask(port: int, request: bytes) -> bytes:
@@ -74,7 +80,7 @@ async def test_the_pages() -> None:
     async with memory_pair() as pair:
         config: Any = pair.left.config
         alive = Alive(pair.left, [RIGHT], 5)
-        async with inform("127.0.0.1", 0, pages_of(config, pair.left, alive)) as (_, port):
+        async with inform("127.0.0.1", 0, pages_of(pair.left, alive)) as (_, port):
             head = b" HTTP/1.1\r\nHost: x\r\n\r\n"
             answer = await ask(port, b"GET /readyz" + head)
             assert answer.startswith(b"HTTP/1.1 503 ")
@@ -84,7 +90,7 @@ async def test_the_pages() -> None:
             answer = await ask(port, b"GET /readyz?x=1" + head)
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert answer.endswith(b'{"%s":%d}\n' % (RIGHT.encode(), alive.pongs[RIGHT]))
-            found = dict(metrics(config, pair.left))
+            found = dict(metrics(pair.left))
             assert found["private_key"] == "REDACTED"
             assert int(str(found["rx_bytes"])) > 0
             assert found["public_key"] == config.peers[0].public_key.hex()

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from proxy.daemon import app
-from proxy.daemon.app import hello
+from proxy.daemon.hello import hello
 from proxy.daemon.hints import pac_url, shell_lines
 from proxy.daemon.listeners import Listen
 from proxy.daemon.narrator import SILENCE
 from proxy.daemon.serving import Bound
+from proxy.daemon.teller import Teller
 from usernet.config import Config, Interface, Peer
 from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted
 
@@ -106,7 +107,7 @@ def test_teller_arms_one_timer_and_tells_in_the_log(
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     loop = FakeLoop()
-    teller = app.Teller(loop)  # type: ignore[arg-type]
+    teller = Teller(loop)  # type: ignore[arg-type]
     started = HandshakeStarted(bytes(32), ("192.0.2.1", 5), 1)
     teller.event(started)
     (timer,) = loop.handles

@@ -1,0 +1,42 @@
+"""A Narrator on an event loop: its lines go into the log, and it is called when it wants to be."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from proxy.daemon.narrator import Line, Narrator
+from proxy.daemon.process import log
+from usernet.wireguard.events import TunnelEvent
+
+
+class Teller:
+    """Puts a Narrator's lines into the log, and calls it when it wants to be."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._narrator = Narrator()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def event(self, event: TunnelEvent) -> None:
+        self._tell(self._narrator.event(event, time.monotonic()))
+
+    def _tell(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            (log.warning if line.warning else log.debug if line.detail else log.info)("%s", line.text)
+        self._arm()
+
+    def _arm(self) -> None:
+        self.close()
+        deadline = self._narrator.next_timeout()
+        if deadline is not None:
+            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._tell(self._narrator.handle_timeout(time.monotonic()))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

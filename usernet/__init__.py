@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from usernet.aio.network import Network, NetworkStatistics
     from usernet.aio.server import Server
     from usernet.config import Config
+    from usernet.filter import FilterRule, FilterStatistics, PacketFilter
     from usernet.wireguard.events import TunnelEvent
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "Datagrams",
     "DialError",
     "EndpointUnresolved",
+    "FilterRule",
+    "FilterStatistics",
     "ForwarderStatistics",
     "HostUnreachable",
     "Inbound",
@@ -52,6 +55,7 @@ __all__ = [
     "NetworkUnreachable",
     "NoHandshake",
     "NoRoute",
+    "PacketFilter",
     "Problem",
     "Server",
     "StreamForwarder",
@@ -65,10 +69,13 @@ _LAZY = {
     "DatagramForwarder": "usernet.aio.datagram_forwarder",
     "DatagramForwarderStatistics": "usernet.aio.datagram_forwarder",
     "Datagrams": "usernet.aio.datagrams",
+    "FilterRule": "usernet.filter",
+    "FilterStatistics": "usernet.filter",
     "ForwarderStatistics": "usernet.aio.forwarder",
     "Inbound": "usernet.aio.forwarder",
     "Network": "usernet.aio.network",
     "NetworkStatistics": "usernet.aio.network",
+    "PacketFilter": "usernet.filter",
     "Server": "usernet.aio.server",
     "StreamForwarder": "usernet.aio.forwarder",
     "TunnelEvent": "usernet.wireguard.events",
@@ -76,12 +83,17 @@ _LAZY = {
 
 
 def open_tunnel(
-    config: Config | str | os.PathLike[str], *, port: int | None = None, dial_timeout: float = 10.0
+    config: Config | str | os.PathLike[str],
+    *,
+    port: int | None = None,
+    dial_timeout: float = 10.0,
+    packet_filter: PacketFilter | None = None,
 ) -> Network:
     """The network inside the tunnel that `config`, a wg-quick file or what was read from one, describes.
 
     Use it with `async with`, or call its start() and close().  port: the outer UDP port, 0 = any, None = as configured.
-    dial_timeout: seconds for each connection, name and handshake included.  A file's warnings go to the log `usernet`.
+    dial_timeout: seconds for each connection, name and handshake included.  packet_filter: what it lets in comes in
+    from the tunnel; without one it is what listeners answer.  A file's warnings go to the log `usernet`.
     Raises ConfigError, and OSError where the file cannot be read.
     """
     from usernet.aio.network import Network
@@ -93,7 +105,7 @@ def open_tunnel(
         config = load(config, derive_public=lambda key: PrivateKey(key).public_key)
         for warning in config.warnings:
             log.warning("%s", warning)
-    return Network(config, port=port, dial_timeout=dial_timeout)
+    return Network(config, port=port, dial_timeout=dial_timeout, packet_filter=packet_filter)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from nacl.bindings import crypto_scalarmult_base
 from usernet.aio.memory import Impairment, MemoryLink, memory_links
 from usernet.aio.network import Network
 from usernet.config import Config, Interface, Peer
+from usernet.filter import PacketFilter
 from usernet.wire.ip import pack_address
 
 LEFT, RIGHT = "10.7.0.1", "10.7.0.2"
@@ -60,7 +61,12 @@ def key_pair() -> tuple[bytes, bytes]:
 
 @contextlib.asynccontextmanager
 async def memory_pair(
-    impairment: Impairment | None = None, *, seed: int = 0, mtu: int | None = None, dial_timeout: float = 10.0
+    impairment: Impairment | None = None,
+    *,
+    seed: int = 0,
+    mtu: int | None = None,
+    dial_timeout: float = 10.0,
+    right_filter: PacketFilter | None = None,
 ) -> AsyncIterator[Pair]:
     links = memory_links(asyncio.get_running_loop(), addresses=(LEFT_OUTER, RIGHT_OUTER), there=impairment, seed=seed)
     (left_key, left_public), (right_key, right_public) = key_pair(), key_pair()
@@ -68,7 +74,7 @@ async def memory_pair(
     right_config = config_of(right_key, (RIGHT, RIGHT6), left_public, (LEFT, LEFT6), LEFT_OUTER, mtu=mtu)
     async with (
         Network(left_config, datagram_link=links[0], dial_timeout=dial_timeout) as left,
-        Network(right_config, datagram_link=links[1], dial_timeout=dial_timeout) as right,
+        Network(right_config, datagram_link=links[1], dial_timeout=dial_timeout, packet_filter=right_filter) as right,
     ):
         yield Pair(left, right, links)
 

@@ -33,6 +33,7 @@ from usernet.wireguard.tunnel import PeerSettings, Tunnel, TunnelStatistics
 if TYPE_CHECKING:
     from usernet.aio.nameserver import Ways
     from usernet.config import Config, Peer
+    from usernet.filter import FilterStatistics, PacketFilter, Verdict
 
 DEFAULT_MTU: Final = 1420
 DIAL_TIMEOUT: Final = 10.0
@@ -41,15 +42,18 @@ REBIND_RETRY: Final = 1.0  # s
 
 @dataclass(frozen=True, slots=True)
 class EngineStatistics:
-    """A snapshot of the tunnel and of the socket outside."""
+    """A snapshot of the tunnel, of the socket outside and of the packet filter."""
 
     tunnel: TunnelStatistics
     udp: UdpStatistics | None  # without a socket of its own there is none
+    filter: FilterStatistics | None  # where there is one
 
 
 class Engine:
     """config: what a wg-quick file says.  port: the outer UDP port, 0 = any, None = as configured.  dial_timeout (s)
     bounds every dial, names and handshake included.  datagram_link: used instead of a UDP socket of its own.
+    packet_filter: what it lets in comes in from the tunnel; None: everything, of which the stack answers what is asked
+    of a listener of its own.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class Engine:
         dial_timeout: float = DIAL_TIMEOUT,
         datagram_link: DatagramLink | None = None,
         timing: Timing | None = None,
+        packet_filter: PacketFilter | None = None,
     ) -> None:
+        self.packet_filter = packet_filter
         self.dial_timeout = dial_timeout
         self.config = config
         self._own_port = port
@@ -121,6 +127,8 @@ class Engine:
         except BaseException:
             self._datagram_link.close()
             raise
+        if self.packet_filter is not None:
+            link = self._filtered(link, self.packet_filter)
         self._started = True
         self.listen_port = self._datagram_link.port
         sealer = second_core(loop, self._tunnel, self._datagram_link, kernel)
@@ -168,11 +176,14 @@ class Engine:
         return self._tunnel.endpoints()
 
     def statistics(self) -> EngineStatistics:
-        return EngineStatistics(self._tunnel.statistics(), self._udp_statistics())
+        return EngineStatistics(self._tunnel.statistics(), self._udp_statistics(), self._filter_statistics())
 
     def _udp_statistics(self) -> UdpStatistics | None:
         link = self._datagram_link
         return link.statistics() if isinstance(link, UdpLink) else None
+
+    def _filter_statistics(self) -> FilterStatistics | None:
+        return None if self.packet_filter is None else self.packet_filter.statistics()
 
     def on_event(self, callback: Callable[[TunnelEvent], None]) -> None:
         """Call back with each event of the tunnel: handshakes, endpoints that moved."""
@@ -285,6 +296,8 @@ class Engine:
         self.config = config
         if changes.mtu:
             self._tunnel.set_mtu(self.mtu)
+        if self.packet_filter is not None:
+            self.packet_filter.readdress(address for address, _ in config.interface.addresses)
         for public_key in changes.removed:
             self._asked_early.discard(public_key)
             self._endpoints.forget(public_key)
@@ -325,6 +338,21 @@ class Engine:
 
     def _port_of(self, config: Config) -> int:
         return self._own_port if self._own_port is not None else config.interface.listen_port or 0
+
+    # The packet filter
+
+    def _filtered(self, link: PacketLink, packet_filter: PacketFilter) -> PacketLink:
+        from usernet.filter import FilteredLink  # few have one
+
+        packet_filter.readdress(address for address, _ in self.config.interface.addresses)
+        return FilteredLink(link, packet_filter, self._on_verdict)
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        more = f", and {verdict.unsaid} before it that are not told of" if verdict.unsaid else ""
+        if verdict.accepted:
+            log.debug("packet filter: %s let in%s", verdict, more)
+        else:
+            log.info("packet filter: %s dropped (%s)%s", verdict, verdict.reason.removeprefix("filter-"), more)
 
     # From the tunnel
 

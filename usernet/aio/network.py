@@ -92,7 +92,9 @@ class Network(Engine):
         return self
 
     def statistics(self) -> NetworkStatistics:
-        return NetworkStatistics(self._tunnel.statistics(), self._udp_statistics(), self._host.statistics())
+        return NetworkStatistics(
+            self._tunnel.statistics(), self._udp_statistics(), self._filter_statistics(), self._host.statistics()
+        )
 
     # The floor
 

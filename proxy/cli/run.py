@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy.cli.check import as_warning
-from proxy.cli.files import load
+from proxy.cli.files import load, read
 
 if TYPE_CHECKING:
     from proxy.daemon.listeners import Listen
@@ -174,8 +174,7 @@ def command(
     answered = tuple(chain.from_iterable(map(notation.parse_remote, remote)))
     led = tuple(chain.from_iterable(map(notation.parse_forward, forward)))
 
-    def read() -> Config:
-        found = load(file)
+    def with_flags(found: Config) -> Config:
         return replace(
             found,
             client_tunnels=(*found.client_tunnels, *led),
@@ -185,7 +184,7 @@ def command(
     def plan(found: Config) -> list[Listen]:
         return listeners.plan(socks5_server, outbound_http_proxy_listen, found)
 
-    config = read()
+    config = with_flags(load(file))
     if config.stdio_tunnel is not None and access_log != "off" and access_log_file is None:
         raise click.UsageError("standard output is [STDIOTunnel]'s: --access-log needs --access-log-file.")
     process.set_up_log(verbose + more)
@@ -199,7 +198,7 @@ def command(
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
     caps = serving.Caps(max_clients, max_clients_per_address, idle_timeout)
     options = app.Options(
-        read, plan, Path(file).stem, port, dial_timeout, allow_anyone,
+        lambda: with_flags(read(file)), plan, Path(file).stem, port, dial_timeout, allow_anyone,
         certificate=certificate, hostnames=hostname, via=via, caps=caps, drain=drain,
     )  # fmt: skip
     if access_log != "off":

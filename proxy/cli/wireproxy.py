@@ -10,7 +10,7 @@ import sys
 import click
 
 from proxy.cli.check import as_warning
-from proxy.cli.files import load
+from proxy.cli.files import load, read
 
 DEFAULT_PATHS = ("/etc/wireproxy/wireproxy.conf", "~/.config/wireproxy.conf")
 
@@ -56,7 +56,7 @@ def command(path: str | None, silent: bool, daemon: bool, info: str | None, conf
     for warning in config.warnings:
         process.log.warning("%s", as_warning(warning))
     options = app.Options(
-        lambda: load(path, carry_all=True),
+        lambda: read(path, carry_all=True),
         lambda config: listeners.plan((), (), config) if config.proxies else [],
         os.path.splitext(os.path.basename(path))[0],
         allow_anyone=True,

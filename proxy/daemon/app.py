@@ -34,7 +34,7 @@ from proxy.http.own import OwnPages
 from proxy.status.snapshot import Status
 from usernet.config import Config
 from usernet.config.changes import Changes
-from usernet.errors import UsernetError
+from usernet.errors import ConfigError, UsernetError
 from usernet.monitor import Change, Monitor
 
 STOP_WITHIN = 0.8  # s for the tunnel, after the proxy has had one of the 2 s that are promised
@@ -203,7 +203,9 @@ class Daemon:
         try:
             changes = await self.reload()
         except (UsernetError, OSError) as error:
-            log.error("not reloaded, everything is as before: %s", error)
+            for problem in error.problems if isinstance(error, ConfigError) else ():
+                log.error("%s", problem)
+            log.error("not reloaded, everything is as before: %s", said(error))
         else:
             log.info("reloaded: %s", changes)
 
@@ -216,6 +218,16 @@ class Daemon:
         except OSError as error:
             raise refusal(error, host or "every address") from None
         return "http://" + format_endpoint(where)
+
+
+def said(error: Exception) -> str:
+    """Of a reload that failed, for a person: one line."""
+    if isinstance(error, ConfigError):
+        count = len(error.problems)
+        return f"{count} problem{'' if count == 1 else 's'} in the file"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot read {error.filename}: {error.strerror}"
+    return str(error)
 
 
 @contextlib.asynccontextmanager

@@ -126,7 +126,10 @@ def on_hangup(work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
         while True:
             await wanted.wait()
             wanted.clear()
-            await work()
+            try:
+                await work()
+            except Exception:  # the next one is to be heard
+                log.exception("what SIGHUP asks for failed")
 
     task = loop.create_task(serve(), name="SIGHUP")
     loop.add_signal_handler(signal.SIGHUP, wanted.set)

@@ -48,7 +48,11 @@ class Daemon:
 
     async def line(self, pattern: str) -> re.Match[str]:
         """The first line, said or to come, in which the pattern is found."""
-        for line in self.lines:
+        return await self.line_after(0, pattern)
+
+    async def line_after(self, seen: int, pattern: str) -> re.Match[str]:
+        """The same, but not among the first `seen` ones."""
+        for line in self.lines[seen:]:
             if found := re.search(pattern, line):
                 return found
         assert self.process.stdout is not None

@@ -59,15 +59,16 @@ class AdminServer(Handlers):
         """Where it listens."""
         return None if self._listener is None else self._listener.bound.path
 
-    async def listen(self, path: Path) -> None:
+    async def listen(self, where: Path | Bound) -> None:
         """Once more, and it replaces the listener.  Raises SocketError, whose text names path and reason."""
-        if self.path == path:
+        if self.path == where:
             await self.unlisten("reloading")
-        listener = Listener(Bound(path), self._dialogue, self._on_disconnected, self._seconds)
+        bound = where if isinstance(where, Bound) else Bound(where)
+        listener = Listener(bound, self._dialogue, self._on_disconnected, self._seconds)
         await listener.start()
         await self.unlisten("reloading")
         self._listener = listener
-        log.debug("admin socket: %s", path)
+        log.debug("admin socket: %s", bound.path)
 
     async def unlisten(self, reason: str = "unloaded") -> None:
         """Every client is told why and hung up on; then the path is removed.  Idempotent."""

@@ -23,7 +23,7 @@ CLIENTS: Final = 16
 SECONDS: Final = 10.0  # for a request to arrive, and for a reply to be taken
 UNREAD_MAX: Final = 64 << 10  # B; then nothing more is read until the dialogue asks
 UNSENT_MAX: Final = 64 << 10  # B; then `send` waits
-FAREWELL_SECONDS: Final = 1.0  # for the last line to be taken
+FAREWELL_SECONDS: Final = 0.2  # for the last line to be taken
 
 log = logging.getLogger("usernet.admin")
 

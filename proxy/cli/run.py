@@ -128,6 +128,13 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     metavar="FORWARD",
     help="Forward a port of the tunnel's addresses to this machine: PORT:HOST:PORT[:TCP,UDP]; may be repeated.",
 )
+@click.option(
+    "--socket",
+    type=click.Path(),
+    metavar="PATH",
+    help="The admin socket. [default: NAME.sock, by the name of FILE, in /run/usernet as root, else in"
+    " $XDG_RUNTIME_DIR/usernet or /tmp/usernet-UID]",
+)
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -156,6 +163,7 @@ def command(
     drain: float,
     forward: tuple[str, ...],
     remote: tuple[str, ...],
+    socket: str | None,
     allow_anyone: bool,
     loop: str,
     verbose: int,
@@ -169,7 +177,8 @@ def command(
         raise click.UsageError("--http-proxy-tls-cert and --http-proxy-tls-key come together.")
     if access_log_file is not None and access_log == "off":
         raise click.UsageError("--access-log-file needs --access-log text or json.")
-    from proxy.daemon import app, listeners, notation, process, serving
+    from proxy.admin import paths
+    from proxy.daemon import app, controls, listeners, notation, process, serving
 
     answered = tuple(chain.from_iterable(map(notation.parse_remote, remote)))
     led = tuple(chain.from_iterable(map(notation.parse_forward, forward)))
@@ -197,9 +206,11 @@ def command(
         listeners.need_http(plan(config), "--http-proxy-tls-cert")
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
     caps = serving.Caps(max_clients, max_clients_per_address, idle_timeout)
+    name = paths.name_of(file)
+    where = controls.Where(Path(socket or paths.default_path(name)), socket is not None)
     options = app.Options(
-        lambda: with_flags(read(file)), plan, Path(file).stem, port, dial_timeout, allow_anyone,
-        certificate=certificate, hostnames=hostname, via=via, caps=caps, drain=drain,
+        lambda: with_flags(read(file)), plan, name, port, dial_timeout, allow_anyone,
+        certificate=certificate, hostnames=hostname, via=via, caps=caps, drain=drain, admin=where,
     )  # fmt: skip
     if access_log != "off":
         from proxy.accesslog import AccessLog

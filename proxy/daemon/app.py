@@ -19,6 +19,7 @@ from proxy.accesslog import AccessLog
 from proxy.certificate import Certificate
 from proxy.daemon.alive import Alive
 from proxy.daemon.answering import Answering
+from proxy.daemon.controls import Controls, Where
 from proxy.daemon.draining import Drain
 from proxy.daemon.hello import hello
 from proxy.daemon.joining import join_stdio
@@ -61,6 +62,7 @@ class Options:
     hostnames: Sequence[str] = ()  # of the proxy, besides its addresses
     caps: Caps | None = None  # None: the defaults
     drain: float = 0.0  # s that connections have to finish when the process is told to stop
+    admin: Where | None = None  # the admin socket; None: there is none
 
 
 class Daemon:
@@ -91,6 +93,8 @@ class Daemon:
         self._drain.add(self.leading.drain, self.leading.busy)
         self.alive = Alive(self.network)
         self._reloading = asyncio.Lock()
+        self.controls = Controls(options.admin)
+        self.controls.admin.register("reload", self._asked_to_reload, changes=True)
 
     @property
     def config(self) -> Config:
@@ -100,6 +104,13 @@ class Daemon:
     async def run(self) -> None:
         """Serve until INT or TERM.  Raises StartError, ListenError."""
         raise_descriptor_limit()
+        self.controls.claim()
+        try:
+            await self._run()
+        finally:
+            await self.controls.close()
+
+    async def _run(self) -> None:
         self.stop = stop_event(hangup=self.config.stdio_tunnel is not None)
         teller = Teller(asyncio.get_running_loop())
         self.network.on_event(teller.event)
@@ -126,6 +137,7 @@ class Daemon:
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         """Listen, say so, and have done what goes on beside."""
+        stack.push_async_callback(self.controls.close)  # after all listeners, and before the tunnel it tells about
         for part in (self.serving.proxy.close, self.answering.close, self.leading.close):
             stack.push_async_callback(part)
         with contextlib.ExitStack() as undo:
@@ -138,6 +150,7 @@ class Daemon:
         if self.options.info is not None:
             log.info("info: %s", await self._inform(stack, *self.options.info))
         stack.enter_context(monitored(self.network))
+        await self.controls.open()
         if self.config.stdio_tunnel is None:
             stack.enter_context(on_hangup(self._hung_up))
 
@@ -208,6 +221,12 @@ class Daemon:
             log.error("not reloaded, everything is as before: %s", said(error))
         else:
             log.info("reloaded: %s", changes)
+
+    async def _asked_to_reload(self, args: dict[str, Any]) -> str:
+        """What has changed."""
+        changes = str(await self.reload())
+        log.info("reloaded: %s", changes)
+        return changes
 
     async def _inform(self, stack: contextlib.AsyncExitStack, host: str, port: int) -> str:
         """Where, once it does.  ListenError where it cannot."""

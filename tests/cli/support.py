@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 
 
@@ -34,7 +35,15 @@ class Daemon:
     @classmethod
     @contextlib.asynccontextmanager
     async def start(cls, *arguments: str, python: tuple[str, ...] = ()) -> AsyncIterator[Daemon]:
-        """Standard output and error are one; killed at the end unless it has ended."""
+        """Standard output and error are one; killed at the end unless it has ended.
+
+        A `run` has an admin socket that no other test has, unless the arguments name one.
+        """
+        if arguments[0] == "run" and "--socket" not in arguments:
+            with tempfile.TemporaryDirectory() as directory:
+                async with cls.start(*arguments, "--socket", f"{directory}/a.sock", python=python) as daemon:
+                    yield daemon
+            return
         process = await asyncio.create_subprocess_exec(
             sys.executable, *python, "-m", "proxy.cli", *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

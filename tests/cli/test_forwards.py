@@ -138,7 +138,7 @@ async def test_an_address_that_is_taken(far: Far) -> None:
 async def stdio(far: Far, data: bytes) -> tuple[int | None, bytes, str]:
     far.append(f"[STDIOTunnel]\nTarget = {FAR}:{PORT}\n")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "proxy.cli", "run", str(far.file),
+        sys.executable, "-m", "proxy.cli", "run", str(far.file), "--socket", f"{far.file}.sock",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await process.communicate(data)

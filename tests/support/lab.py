@@ -266,7 +266,9 @@ class Lab:
     ) -> subprocess.Popen[bytes]:
         """`usernet run`, once it listens."""
         process = self.start(
-            self.near_command(sys.executable, "-m", "proxy.cli", "run", str(config), *flags),
+            self.near_command(
+                sys.executable, "-m", "proxy.cli", "run", str(config), "--socket", str(self.dir / f"{log}.sock"), *flags
+            ),
             log=log,
             env={"PYTHONUNBUFFERED": "1"},
         )

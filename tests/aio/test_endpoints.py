@@ -175,6 +175,7 @@ def test_literals() -> None:
 
 async def test_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked anew at once; an address that still is an answer stays, one that is none does not."""
+    monkeypatch.setattr(module, "has_route", lambda address: True)
     bench = Bench(Names([OLD, NEW], [NEW, OLD], [NEW]), monkeypatch)
     bench.endpoints.add(KEY, "far.example.test", 51820)
     await bench.endpoints.known(KEY)
@@ -184,3 +185,15 @@ async def test_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.endpoints.path_changed()
     await bench.settle()
     assert (bench.names.asked, bench.moved) == (3, [OLD, NEW])
+
+
+async def test_a_network_that_has_the_other_family_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is still among the answers, but cannot be sent to from here, is left at once."""
+    six: Address = ("2001:db8::1", 51820, 0, 0)
+    bench = Bench(Names([OLD, NEW, six], [six, OLD, NEW]), monkeypatch)
+    bench.endpoints.add(KEY, "far.example.test", 51820)
+    await bench.endpoints.known(KEY)
+    monkeypatch.setattr(module, "has_route", lambda address: address == six)
+    bench.endpoints.path_changed()
+    await bench.settle()
+    assert bench.moved == [OLD, six]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +81,23 @@ def test_the_far_peer_is_restarted(place: Lab) -> None:
         place.stop_peer()
         place.start_peer()
         assert one.flow("the stream to flow again") < 12  # the timer for silence alone needs 15
+
+
+@pytest.fixture
+def named(place: Lab) -> Iterator[Lab]:
+    """The near host knows the far one by a name with an address of each family."""
+    hosts = Path("/etc/netns", place.near, "hosts")
+    hosts.parent.mkdir(parents=True)
+    hosts.write_text(f"{FAR} far.example.test\n{FAR6} far.example.test\n")
+    yield place
+    shutil.rmtree(hosts.parent)
+
+
+@pytest.mark.parametrize("lost", [4, 6])
+def test_a_network_with_the_other_family_alone(named: Lab, lost: int) -> None:
+    """The name is asked for anew, and what cannot be reached from here is not waited for."""
+    with running(named, named.config(endpoint=f"far.example.test:{FAR_PORT}")), stream(named) as one:
+        addresses(named, "del", MOVED[lost][1])
+        assert one.flow("the stream to flow again", 30) < 5
+        near = NEAR6 if lost == 4 else NEAR
+        wait_for(lambda: near in named.wg("show", named.device, "endpoints"), "the far peer to know")

@@ -52,6 +52,16 @@ def outer_literal(host: str, port: int) -> Address | None:
     return outer_addresses(infos)[0]
 
 
+def has_route(address: Address) -> bool:
+    """Whether this machine knows a way there at all: not to an IPv4 address on a network that has IPv6 alone."""
+    with socket.socket(socket.AF_INET if len(address) == 2 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)  # sends nothing
+        except OSError:
+            return False
+    return True
+
+
 def outer_addresses(infos: Any) -> list[Address]:
     """The addresses of both families in what getaddrinfo says, each once, in its order (RFC 6724).  OSError if none."""
     wanted = (socket.AF_INET, socket.AF_INET6)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from usernet.aio.addresses import outer_addresses, outer_literal
+from usernet.aio.addresses import has_route, outer_addresses, outer_literal
 from usernet.aio.runtime import Tasks, boottime, log
 from usernet.burst.packets import Address
 from usernet.wireguard.events import EndpointMoved, HandshakeGaveUp, HandshakeStarted, TunnelEvent
@@ -125,8 +125,10 @@ class Endpoints:
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY)
         named.trouble = ""
-        if stays and named.current in addresses:
-            return
+        if stays:
+            if named.current in addresses and has_route(named.current):
+                return
+            named.turn = -1  # the resolver's order is that of the network we are in now
         named.turn += 1
         address = addresses[named.turn % len(addresses)]
         if address != named.current:

@@ -118,6 +118,20 @@ def test_rekey_while_data_flows(gso_lab: Lab) -> None:
     assert int(handshakes) >= 3
 
 
+def test_a_thousand_other_configurations(gso_lab: Lab) -> None:
+    """Peers, keepalives, MTU, name servers and our own port change under a download and an upload: no byte is lost."""
+    expected = gso_lab.blob("blob", 96 << 20)
+    program = Path(__file__).with_name("reconfigure_client.py")
+    blob = gso_lab.dir / "site" / "blob"
+    command = gso_lab.near_command(sys.executable, str(program), str(gso_lab.config(name="many.conf")), str(blob))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0, done.stderr
+    down, up, times = done.stdout.split()
+    assert (down, up) == (expected, expected)
+    assert int(times) >= 1000
+
+
 def test_half_a_minute_of_silence(gso_lab: Lab) -> None:
     with running(gso_lab, gso_lab.config()), stream(gso_lab) as one:
         rules = "table inet silence {\nchain input {\ntype filter hook input priority 0;\nudp dport 51820 drop\n}\n}\n"

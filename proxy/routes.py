@@ -9,7 +9,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from usernet.errors import DialError, NameNotFound, NameServerFailed
 
@@ -53,6 +53,16 @@ class Route(NamedTuple):
     net: Net
     takes_names: bool = False
     start: Start | None = None
+
+
+def let_in(net: Net, transport: Literal["tcp", "udp"], port: int) -> Callable[[], None]:
+    """Have whoever comes to this port of ours let in, until what this returns is called: where a net has a filter."""
+    permit = getattr(net, "let_in", None)
+    return permit(transport, port) if permit is not None else _nothing
+
+
+def _nothing() -> None:
+    """It has none."""
 
 
 class HostNet:

@@ -17,6 +17,7 @@ from typing import Any
 import usernet
 from proxy.accesslog import AccessLog
 from proxy.certificate import Certificate
+from proxy.daemon import admitting
 from proxy.daemon.alive import Alive
 from proxy.daemon.answering import Answering
 from proxy.daemon.controls import Controls, Where
@@ -36,6 +37,7 @@ from proxy.status.snapshot import Status
 from usernet.config import Config
 from usernet.config.changes import Changes
 from usernet.errors import ConfigError, UsernetError
+from usernet.filter import PacketFilter
 from usernet.monitor import Change, Monitor
 
 STOP_WITHIN = 0.8  # s for the tunnel, after the proxy has had one of the 2 s that are promised
@@ -73,7 +75,10 @@ class Daemon:
         self.options = options
         self.started = time.time()
         self.stop: asyncio.Event = asyncio.Event()
-        self.network = usernet.open_tunnel(config, port=options.port, dial_timeout=options.dial_timeout)
+        self.packet_filter = PacketFilter()  # drops everything until there are listeners
+        self.network = usernet.open_tunnel(
+            config, port=options.port, dial_timeout=options.dial_timeout, packet_filter=self.packet_filter
+        )
         self._pac = PacPage(config)
         self.serving = Serving(
             self.network,
@@ -183,6 +188,7 @@ class Daemon:
         def commit() -> None:
             for each in commits:
                 each()
+            self.packet_filter.set_rules(admitting.rules(config, self.serving.bound))
             self._pac.learn(config)
             self.alive.ask(config.interface.check_alive, config.interface.check_alive_interval)
 

@@ -27,6 +27,8 @@ def look(daemon: Daemon) -> Status:
     drops = {"tunnel": dict(statistics.tunnel.drops), "stack": dict(statistics.host.drops)}
     if statistics.udp is not None:
         drops["socket"] = dict(statistics.udp.drops)
+    if statistics.filter is not None:
+        drops["filter"] = dict(statistics.filter.drops)
     return Status(
         version=version("usernet"),
         name=daemon.options.name,

@@ -14,7 +14,7 @@ from proxy.client import Client
 from proxy.dialer import GRACE, Dialer, Place
 from proxy.names import parse_address
 from proxy.policy import unmapped
-from proxy.routes import Net, Unsupported
+from proxy.routes import Net, Unsupported, let_in
 from proxy.session import Context
 from usernet.aio.relay import reset
 from usernet.errors import NameNotFound
@@ -40,13 +40,14 @@ class ListeningNet(Net, Protocol):
 class Rendezvous:
     """`address`, `port`: where the peer is to connect."""
 
-    __slots__ = ("_context", "_expected", "_peer", "_server", "address", "port")
+    __slots__ = ("_context", "_expected", "_peer", "_revoke", "_server", "address", "port")
 
     def __init__(self, context: Context, expected: Sequence[Place]) -> None:
         self._context = context
         self._expected = frozenset(unmapped(place.host)[1] for place in expected)
         self._peer: asyncio.Future[asyncio.Transport] = context.loop.create_future()
         self._server: Any = None
+        self._revoke: Callable[[], None] | None = None  # of the packet filter
         self.address, self.port = "", 0
 
     async def listen(self, net: ListeningNet, address: str) -> None:
@@ -59,6 +60,7 @@ class Rendezvous:
             making.add_done_callback(_close_server)
             raise
         self.address, self.port = self._server.sockets[0].getsockname()[:2]
+        self._revoke = let_in(net, "tcp", self.port)
 
     def arrived(self, transport: asyncio.Transport) -> None:
         """Somebody has connected.  The port is not looked at: a peer seldom knows the one it will connect from."""
@@ -81,6 +83,8 @@ class Rendezvous:
         finally:
             self._server.close()
             self._server = None  # which knows us as well
+            if self._revoke is not None:
+                self._revoke()
 
 
 class Arrival(asyncio.Protocol):

@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple, cast
 from proxy.client import Client
 from proxy.dialer import Place
 from proxy.policy import Forbidden
+from proxy.routes import let_in
 from proxy.session import Context, log
 from proxy.socks.datagram import encode_header, parse_destination
 from usernet.errors import NameNotFound, NameServerFailed, NoRoute, WireError
@@ -119,10 +120,11 @@ class Table:
 class _Exit(asyncio.DatagramProtocol):
     """A socket in the network of one of the routes."""
 
-    __slots__ = ("_mapping", "transport")
+    __slots__ = ("_mapping", "revoke", "transport")
 
     def __init__(self, mapping: Mapping) -> None:
         self._mapping = mapping
+        self.revoke: Callable[[], None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.DatagramTransport, transport)
@@ -137,6 +139,8 @@ class _Exit(asyncio.DatagramProtocol):
         self._mapping.refuse(reason_of(exc))  # an ICMP error is about one destination, and the others still answer
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.revoke is not None:
+            self.revoke()
         self._mapping.exit_lost(exc)
 
 
@@ -245,6 +249,8 @@ class Mapping:
         async with self._lock:
             if key not in self._exits:
                 made = await open_endpoint(lambda: _Exit(self), local_addr=("::" if is_v6 else "0.0.0.0", 0))
+                # A packet filter knows the latest flows, by port; who may answer here is the table's to say.
+                made[1].revoke = let_in(place.route.net, "udp", made[0].get_extra_info("sockname")[1])
                 self._exits[key] = made[1]
             return self._exits[key]
 

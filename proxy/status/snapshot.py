@@ -60,5 +60,5 @@ class Status:
     up_bytes: int  # of the proxy's clients
     down_bytes: int
     refused: dict[str, int]
-    drops: dict[str, dict[str, int]]  # tunnel, stack, socket: reason -> count
+    drops: dict[str, dict[str, int]]  # tunnel, stack, socket, filter: reason -> count
     health: tuple[str, ...]  # what is wrong, a line each

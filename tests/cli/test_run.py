@@ -213,7 +213,7 @@ async def test_descriptors_and_imports(far: Far) -> None:
 
 
 async def test_server_tunnels(far: Far) -> None:
-    """What the file forwards is answered by this machine; who is not there refuses at once."""
+    """What the file forwards is answered by this machine; who is not there refuses at once; nothing else answers."""
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello " + await reader.read())
@@ -244,9 +244,12 @@ async def test_server_tunnels(far: Far) -> None:
             writer.write_eof()
             assert await reader.read() == b"hello there"
             writer.close()
-            for port in (81, 82):
-                with pytest.raises(ConnectionRefusedError):
-                    await far.network.open_connection(NEAR, port)
+            with pytest.raises(ConnectionRefusedError):
+                await far.network.open_connection(NEAR, 81)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await far.network.open_connection(NEAR, 82)
+            await daemon.line(rf"packet filter: TCP {FAR}:\d+ to {NEAR}:82 dropped \(no-rule\)")
             async with await far.network.open_datagrams(remote_addr=(NEAR, 80)) as datagrams:
                 datagrams.send(b"ping")
                 assert (await datagrams.receive())[0] == b"ping"

@@ -263,11 +263,13 @@ def test_other_rules_and_addresses() -> None:
 
 def test_permits() -> None:
     made = opened([])
-    first, second = (made.permit(TCP, B4, 4000) for _ in range(2))
+    first, second = (made.permit(TCP, 4000) for _ in range(2))
     assert verdict(made, tcp(A4, B4, SYN, 4000)) == "accept"
     assert verdict(made, tcp(A4, B4, SYN, 4001)) == verdict(made, udp(A4, B4, port=4000)) == "no-rule"
-    assert verdict(made, tcp(A6, B6, SYN, 4000)) == "no-rule"
-    made.set_rules([])
+    assert verdict(made, tcp(A6, B6, SYN, 4000)) == "accept"
+    assert verdict(made, encode_echo_packet(A4, B4, Echo(False, 1, 2, b""))) == "no-rule"
+    made.set_rules([FilterRule(UDP, 1, 1, (), ((BEHIND4, 24),))])
+    assert verdict(made, tcp(A4, BEHIND4, SYN, 4000)) == "no-rule"
     first()
     first()  # idempotent
     assert verdict(made, tcp(A4, B4, SYN, 4000)) == "accept"

@@ -80,7 +80,7 @@ async def test_rules_addresses_and_permits_change(caplog: pytest.LogCaptureFixtu
         made.set_rules([])
         with pytest.raises(TimeoutError):
             await pair.left.open_connection(RIGHT, 80)
-        revoke = made.permit(TCP, pack_address(RIGHT), 80)
+        revoke = pair.right.let_in("tcp", 80)
         _, writer = await pair.left.open_connection(RIGHT, 80)
         writer.close()
         revoke()

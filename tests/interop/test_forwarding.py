@@ -114,11 +114,10 @@ def test_half_closed(lab: Lab, forwarding: object, host: str) -> None:
 
 @pytest.mark.parametrize("host", [INNER_NEAR, INNER_NEAR6])
 def test_a_backend_that_is_down_is_a_refusal_at_connect(lab: Lab, forwarding: object, host: str) -> None:
-    for port in (DOWN, DOWN + 1000):
-        started = time.monotonic()
-        with pytest.raises(ConnectionRefusedError):
-            dial(lab, host, port)
-        assert time.monotonic() - started < 1
+    started = time.monotonic()
+    with pytest.raises(ConnectionRefusedError):
+        dial(lab, host, DOWN)
+    assert time.monotonic() - started < 1
 
 
 def test_a_reset_is_a_reset(lab: Lab, forwarding: object) -> None:

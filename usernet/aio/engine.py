@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from usernet.aio.device import Device
 from usernet.aio.endpoints import Endpoints
@@ -25,7 +25,7 @@ from usernet.burst import default_kernel
 from usernet.burst.packets import Address
 from usernet.config.changes import Changes, compare
 from usernet.links import DatagramLink, PacketLink
-from usernet.wire.ip import format_address, pack_address
+from usernet.wire.ip import TCP, UDP, format_address, pack_address
 from usernet.wireguard.events import TunnelEvent
 from usernet.wireguard.timers import Timing
 from usernet.wireguard.tunnel import PeerSettings, Tunnel, TunnelStatistics
@@ -341,6 +341,15 @@ class Engine:
 
     # The packet filter
 
+    def let_in(self, transport: Literal["tcp", "udp"], port: int) -> Callable[[], None]:
+        """Let everybody in at one port of our own addresses until what this returns is called, whatever the rules are.
+
+        Without a packet filter there is nothing to do.
+        """
+        if self.packet_filter is None:
+            return _nothing
+        return self.packet_filter.permit(TCP if transport == "tcp" else UDP, port)
+
     def _filtered(self, link: PacketLink, packet_filter: PacketFilter) -> PacketLink:
         from usernet.filter import FilteredLink  # few have one
 
@@ -381,3 +390,7 @@ class Engine:
             self._tunnel.request_handshake(public_key, boottime())
         self._reach.wake_waiters()
         self._device.wake()
+
+
+def _nothing() -> None:
+    """There is no packet filter."""

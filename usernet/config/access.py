@@ -21,7 +21,17 @@ from urllib.parse import unquote
 from usernet.config.hashes import is_hash, parse_hash
 from usernet.config.lines import shown
 from usernet.config.model import Access, AccessRule, DomainServer, Network, Upstream, User
-from usernet.config.values import BadValue, credential, host_name, is_address, looks_like_address, mask, network, target
+from usernet.config.values import (
+    BadValue,
+    credential,
+    host_name,
+    is_address,
+    looks_like_address,
+    mask,
+    network,
+    port_range,
+    target,
+)
 
 BUILT_IN: Final = ("tunnel", "direct", "refuse")
 SCHEMES: Final = ("socks4", "socks5", "http")
@@ -96,7 +106,7 @@ def rule(text: str) -> AccessRule:
         names=frozenset(names),
         suffixes=tuple(suffixes),
         networks=tuple(networks),
-        ports=tuple(map(_ports, parts.get("port", ()))),
+        ports=tuple(map(port_range, parts.get("port", ()))),
         users=frozenset(parts.get("user", ())),
         text=" ".join(text.split()),
     )
@@ -129,17 +139,6 @@ def _unmapped(net: Network) -> Network:
 
 def _ascii(name: str) -> str:
     return name.encode("idna").decode("ascii").lower().rstrip(".") if not name.isascii() else name.lower().rstrip(".")
-
-
-def _ports(text: str) -> tuple[int, int]:
-    low, dash, high = text.partition("-")
-    if not (low.isascii() and low.isdigit() and len(low) <= 5):
-        raise BadValue(f"{shown(text)} is not a port", "write a port such as 443, or a range such as 8000-8999")
-    if not dash:
-        high = low
-    if not (high.isascii() and high.isdigit() and len(high) <= 5) or not 0 < int(low) <= int(high) < 65536:
-        raise BadValue(f"{shown(text)} is not a range of ports", "write one such as 8000-8999")
-    return int(low), int(high)
 
 
 def name_server(text: str) -> DomainServer:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from usernet.config import access, values
+from usernet.config import access, inbound, values
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ INTERFACE = _table(
     Key("Address", values.networks, several=True),
     Key("DNS", values.dns, several=True),
     Key("MTU", values.mtu),
+    Key("Inbound", inbound.inbound, several=True),
     Key("CheckAlive", values.addresses, several=True),
     Key("CheckAliveInterval", values.interval),
     Key("FwMark", values.fwmark, False, "marking packets needs privileges and usernet has none", _LEAVE_OUT),

@@ -16,9 +16,25 @@ NO_RESERVED = bytes(3)
 # An inner network: the packed address (4 or 16 bytes) and the length of its prefix.
 Network = tuple[bytes, int]
 
+Transport = Literal["tcp", "udp"]
+
 ProxyHeader = Literal["v1", "v2"]  # the version of a PROXY protocol header
 
 ResolveStrategy = Literal["auto", "ipv4", "ipv6"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """What the packet filter is to let in.  `transport` None: both, and with every port every other protocol, too.
+
+    No `sources` are all; no `destinations` are our own addresses, else they are what lies behind us.
+    """
+
+    transport: Transport | None
+    low: int
+    high: int
+    sources: tuple[Network, ...] = ()
+    destinations: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,7 @@ class Interface:
     listen_port: int | None = None  # outer UDP; None: any
     check_alive: tuple[str, ...] = ()  # IP literals that are pinged, to know whether the tunnel works
     check_alive_interval: int = 5  # s
+    inbound: tuple[Inbound, ...] = ()
     line: int = 0
 
 

@@ -200,6 +200,7 @@ class _Builder:
             listen_port=single(found, "listenport") or None,
             check_alive=tuple(dict.fromkeys(joined(found, "checkalive"))),
             check_alive_interval=single(found, "checkaliveinterval", 5),
+            inbound=tuple(dict.fromkeys(joined(found, "inbound"))),
             line=line,
         )
 

@@ -73,6 +73,18 @@ def forwarded_port(text: str) -> int:
     return number(text, 1, 65535, "write the port that others connect to through the tunnel, such as 8080")
 
 
+def port_range(text: str) -> tuple[int, int]:
+    """`443`, or `8000-8999`."""
+    low, dash, high = text.partition("-")
+    if not (low.isascii() and low.isdigit() and len(low) <= 5):
+        raise BadValue(f"{shown(text)} is not a port", "write a port such as 443, or a range such as 8000-8999")
+    if not dash:
+        high = low
+    if not (high.isascii() and high.isdigit() and len(high) <= 5) or not 0 < int(low) <= int(high) < 65536:
+        raise BadValue(f"{shown(text)} is not a range of ports", "write one such as 8000-8999")
+    return int(low), int(high)
+
+
 def mtu(text: str) -> int:
     return number(text, MIN_MTU, MAX_MTU, "leave it out for 1420, or write 1280, which works everywhere")
 

@@ -62,7 +62,7 @@ class PacketFilter:
         self._rules: list[CompiledRule] | None = None
         self._own_v4: tuple[bytes, ...] = ()
         self._own_v6: tuple[bytes, ...] = ()
-        self._permits: dict[tuple[int, bytes, int], int] = {}
+        self._permits: dict[tuple[int, int], int] = {}
         # As their answers name them: address of the far end, ours, and the two ports likewise
         self._flows: OrderedDict[bytes, None] = OrderedDict()
         self._drops = Drops()
@@ -81,9 +81,9 @@ class PacketFilter:
         self._own_v4 = tuple(address for address in own if len(address) == 4)
         self._own_v6 = tuple(address for address in own if len(address) == 16)
 
-    def permit(self, protocol: int, address: bytes, port: int) -> Callable[[], None]:
-        """Let everybody in at one port of ours, until what this returns is called."""
-        key = protocol, address, port
+    def permit(self, protocol: int, port: int) -> Callable[[], None]:
+        """Let everybody in at one port of our own addresses, until what this returns is called."""
+        key = protocol, port
         self._permits[key] = self._permits.get(key, 0) + 1
         held = [key]
 
@@ -173,9 +173,8 @@ class PacketFilter:
                 return ""
             if icmp_type in _OF_A_LINK[protocol]:
                 return "filter-icmp-type"
-        if (protocol, destination, head.destination_port) not in self._permits and not any(
-            rule.lets_in(head, is_own) for rule in rules
-        ):
+        is_permitted = is_own and (protocol, head.destination_port) in self._permits
+        if not is_permitted and not any(rule.lets_in(head, is_own) for rule in rules):
             return "filter-no-rule" if protocol in TRANSPORT_BYTES else "filter-protocol"
         self._accepted += 1
         self._say(True, head, "rule", now)

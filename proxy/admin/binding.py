@@ -23,15 +23,18 @@ BACKLOG: Final = 32
 
 
 class Bound:
-    """A listening socket, mode 0600.  Raises SocketError, and AlreadyRunning where another process has it."""
+    """A listening socket, mode 0600, in a directory that may be a new one.
 
-    def __init__(self, path: Path) -> None:
+    Raises SocketError, and AlreadyRunning where another process has it.
+    """
+
+    def __init__(self, path: Path, directory_mode: int = 0o700) -> None:
         size = len(os.fsencode(path))
         if size > PATH_MAX:
             raise SocketError(
                 f"{path} is {size} bytes long, and the path of a socket has room for {PATH_MAX}; choose a shorter one"
             )
-        prepare(path.parent)
+        prepare(path.parent, directory_mode)
         self.path = path
         self._lock_path = Path(f"{path}.lock")
         self._lock = _lock(self._lock_path, path)

@@ -59,11 +59,17 @@ def default_path(name: str) -> Path:
     return private_directories()[0] / (name.replace("/", "-") + SUFFIX)
 
 
-def prepare(directory: Path) -> None:
+def wireguard_directories(admin: Path | None) -> list[Path]:
+    """Where sockets for `wg` are made: where it looks, if we may, and else beside the admin socket."""
+    public = [WIREGUARD] if os.geteuid() == 0 or os.access(WIREGUARD, os.W_OK | os.X_OK) else []
+    return [*public, *([admin.parent / WIREGUARD.name] if admin is not None else [])]
+
+
+def prepare(directory: Path, mode: int) -> None:
     """Make it, or see that nobody else can put things in our place there.  Raises SocketError."""
     private = directory in private_directories()
     try:
-        os.mkdir(directory, 0o700)
+        os.mkdir(directory, mode)
     except FileExistsError:
         pass
     except OSError as error:

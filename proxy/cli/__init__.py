@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "proxy.cli.demo",
     "check": "proxy.cli.check",
     "ping": "proxy.cli.ping",
+    "wg": "proxy.cli.wg",
     "nc": "proxy.cli.nc",
     "wireproxy": "proxy.cli.wireproxy",
     "route": "proxy.cli.route",

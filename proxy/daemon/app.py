@@ -20,7 +20,7 @@ from proxy.certificate import Certificate
 from proxy.daemon import admitting
 from proxy.daemon.alive import Alive
 from proxy.daemon.answering import Answering
-from proxy.daemon.controls import Controls, Where
+from proxy.daemon.controls import Controls, Tunnel, Where
 from proxy.daemon.draining import Drain
 from proxy.daemon.hello import hello
 from proxy.daemon.joining import join_stdio
@@ -98,7 +98,7 @@ class Daemon:
         self._drain.add(self.leading.drain, self.leading.busy)
         self.alive = Alive(self.network)
         self._reloading = asyncio.Lock()
-        self.controls = Controls(options.admin)
+        self.controls = Controls(options.admin, options.name, Tunnel(self.network, self.change))
         self.controls.admin.register("reload", self._asked_to_reload, changes=True)
 
     @property
@@ -202,6 +202,14 @@ class Daemon:
         async with self._reloading:
             config = await asyncio.to_thread(self.options.read)
             return await self.reconfigure(config)
+
+    async def change(self, alter: Callable[[Config], Config]) -> Changes:
+        """Be what `alter` makes of the present configuration, all of it or nothing; the file stays as it is.
+
+        Raises what `alter` does, and UsernetError.
+        """
+        async with self._reloading:
+            return await self.reconfigure(alter(self.config))
 
     async def reconfigure(self, config: Config) -> Changes:
         """Be this from now on, all of it or nothing."""

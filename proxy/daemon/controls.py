@@ -1,14 +1,22 @@
-"""How others ask and control the daemon: its admin socket."""
+"""How others ask and control the daemon: its admin socket, and the one that `wg` speaks to."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import usernet
 from proxy.admin.binding import Bound
-from proxy.admin.paths import AlreadyRunning, SocketError
+from proxy.admin.paths import SUFFIX, WIREGUARD, AlreadyRunning, SocketError, interface_name, wireguard_directories
 from proxy.admin.server import AdminServer
+from proxy.admin.uapi_server import UapiServer
+from proxy.daemon import wgkeys
 from proxy.daemon.process import log
+from usernet.config import Config
+from usernet.wireguard.peer import PeerStatistics
+
+Change = Callable[[Callable[[Config], Config]], Coroutine[Any, Any, object]]
 
 
 class Where(NamedTuple):
@@ -18,6 +26,25 @@ class Where(NamedTuple):
     is_wanted: bool  # by --socket: then it is an error where it cannot be
 
 
+class Tunnel:
+    """What `wg` shows and changes."""
+
+    def __init__(self, network: usernet.Network, change: Change) -> None:
+        self._network = network
+        self.change = change
+
+    @property
+    def config(self) -> Config:
+        return self._network.config
+
+    @property
+    def listen_port(self) -> int:
+        return self._network.listen_port
+
+    def peer_statistics(self) -> tuple[PeerStatistics, ...]:
+        return self._network.statistics().tunnel.peers
+
+
 class Controls:
     """`where` None: nobody is let in.
 
@@ -25,11 +52,14 @@ class Controls:
     whoever connects meanwhile waits until `open`.
     """
 
-    def __init__(self, where: Where | None) -> None:
+    def __init__(self, where: Where | None, name: str, tunnel: Tunnel) -> None:
         self._where = where
+        self._interface = interface_name(name)
         self._bound: Bound | None = None
+        self._for_wg: Bound | None = None
         self.admin = AdminServer()
         self.admin.register("ping", _ping)
+        self._uapi = UapiServer(tunnel, wgkeys.public)
 
     def claim(self) -> None:
         """Raises AlreadyRunning, and SocketError where it was asked for; where it was not, one line says why not."""
@@ -43,17 +73,37 @@ class Controls:
             if self._where.is_wanted:
                 raise
             log.info("no admin socket: %s", error)
+        self._claim_for_wg()
+
+    def _claim_for_wg(self) -> None:
+        """Where `wg` looks, or beside ours.  It is nothing that a start may fail of."""
+        why: SocketError | None = None
+        for directory in wireguard_directories(self._bound.path if self._bound is not None else None):
+            try:
+                self._for_wg = Bound(directory / f"{self._interface}{SUFFIX}", 0o755)
+                return
+            except AlreadyRunning as error:
+                log.warning("`wg` shows another %s: %s", self._interface, error)
+            except SocketError as error:
+                why = error
+        log.debug("no socket for wg: %s", why)
 
     async def open(self) -> None:
         if self._bound is not None:
             await self.admin.listen(self._bound)
             log.info("admin socket: %s", self._bound.path)
+        if self._for_wg is not None:
+            await self._uapi.listen(self._for_wg)
+            command = "wg" if self._for_wg.path.parent == WIREGUARD else "usernet wg"
+            log.info("peers are shown by: %s show %s", command, self._interface)
 
     async def close(self) -> None:
-        """Whoever is connected is told; the socket is gone then.  Idempotent."""
+        """Whoever is connected is told; the sockets are gone then.  Idempotent."""
         await self.admin.close()
-        if self._bound is not None:
-            self._bound.close()
+        await self._uapi.close()
+        for bound in (self._bound, self._for_wg):
+            if bound is not None:
+                bound.close()
 
 
 async def _ping(args: dict[str, Any]) -> str:

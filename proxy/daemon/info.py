@@ -13,9 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import h11
 
 import usernet
+from proxy.admin.uapi import describe, encode
 from proxy.daemon.alive import Alive
-from proxy.daemon.narrator import format_endpoint
-from usernet.config import format_network
 
 SECONDS = 10.0  # for a whole request and its answer
 HEAD_MAX = 16 << 10
@@ -69,7 +68,7 @@ def pages_of(net: usernet.Network, alive: Alive) -> Callable[[str], Page]:
         if path == "/readyz":
             return 200 if alive.is_ready() else 503, json.dumps(alive.pongs, separators=(",", ":")) + "\n"
         if path == "/metrics":
-            return 200, "".join(f"{name}={value}\n" for name, value in metrics(net))
+            return 200, encode(metrics(net)).decode()
         return 404, "the pages are /readyz and /metrics\n"
 
     return page
@@ -77,22 +76,4 @@ def pages_of(net: usernet.Network, alive: Alive) -> Callable[[str], Page]:
 
 def metrics(net: usernet.Network) -> Iterator[tuple[str, object]]:
     """The keys of `get=1` that have a meaning here, in its order."""
-    peers = {peer.public_key: peer for peer in net.config.peers}
-    yield "private_key", "REDACTED"
-    yield "listen_port", net.listen_port
-    for found in net.statistics().tunnel.peers:
-        peer = peers[found.public_key]
-        yield "public_key", found.public_key.hex()
-        if peer.preshared_key is not None:
-            yield "preshared_key", "REDACTED"
-        yield "protocol_version", 1
-        if found.endpoint is not None:
-            yield "endpoint", format_endpoint(found.endpoint[:2])
-        seconds, nanoseconds = divmod(found.last_handshake_wall_ns or 0, 1_000_000_000)
-        yield "last_handshake_time_sec", seconds
-        yield "last_handshake_time_nsec", nanoseconds
-        yield "tx_bytes", found.tx_bytes
-        yield "rx_bytes", found.rx_bytes
-        yield "persistent_keepalive_interval", peer.persistent_keepalive
-        for network in peer.allowed_ips:
-            yield "allowed_ip", format_network(network)
+    return describe(net.config, net.listen_port, net.statistics().tunnel.peers, secrets=False)

@@ -40,10 +40,10 @@ def test_names() -> None:
 
 
 def test_a_private_directory(runtime: Path) -> None:
-    prepare(runtime)
+    prepare(runtime, 0o700)
     assert stat.S_IMODE(runtime.stat().st_mode) == 0o700
     runtime.chmod(0o755)
-    prepare(runtime)
+    prepare(runtime, 0o700)
     assert stat.S_IMODE(runtime.stat().st_mode) == 0o700
 
 
@@ -51,19 +51,19 @@ def test_a_private_directory_that_is_a_link(runtime: Path, tmp_path: Path) -> No
     (tmp_path / "elsewhere").mkdir()
     runtime.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SocketError, match="is a link or no directory; remove it"):
-        prepare(runtime)
+        prepare(runtime, 0o700)
 
 
 def test_a_private_directory_of_somebody_else(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(runtime)
+    prepare(runtime, 0o700)
     monkeypatch.setattr("os.geteuid", lambda: 4711)
     with pytest.raises(SocketError, match=f"belongs to uid {runtime.stat().st_uid}; remove it"):
-        prepare(runtime)
+        prepare(runtime, 0o700)
 
 
 def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(SocketError, match=r"cannot make the directory .*: No such file or directory"):
-        prepare(tmp_path / "a" / "b")
+        prepare(tmp_path / "a" / "b", 0o700)
 
 
 def test_the_one_daemon(runtime: Path, tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ def command(listen: str | None, once: bool, loop: str) -> None:
 
     On a terminal it then stays up for your own curl or browser until Ctrl-C.
     """
-    from proxy.daemon import process
+    from proxy.daemon import logs, process
     from proxy.daemon.listeners import Listen, parse_listen
     from proxy.demo import script, show
 
-    process.set_up_log(0)
+    logs.set_up_log(0)
     host, port = parse_listen(listen, "--listen") if listen else ("127.0.0.1", script.free_port("127.0.0.1", 1080))
     chosen = show.choose()
     stay = chosen.interactive and sys.stdin.isatty() and not once

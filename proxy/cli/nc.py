@@ -49,9 +49,9 @@ def command(arguments: tuple[str, ...], dial_timeout: float) -> None:
         raise click.UsageError("HOST and PORT are needed, with or without a FILE before them.")
     file, (host, port) = arguments[:-2], (arguments[-2], _port(arguments[-1]))
     from proxy.cli.files import load
-    from proxy.daemon import process
+    from proxy.daemon import logs, process
 
-    process.set_up_log(0)
+    logs.set_up_log(0)
     if file:
         main = _through_file(load(file[0]), host, port, dial_timeout)
     else:

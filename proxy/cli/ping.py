@@ -24,11 +24,11 @@ def command(file: str, address: str | None, count: int) -> None:
 
     It opens the tunnel for itself: the peer then sends to it, and no longer to a daemon that has the same key.
     """
-    from proxy.daemon import process
+    from proxy.daemon import logs, process
 
     if address is None:
         raise click.UsageError("FILE and ADDR are both needed, for ping opens a tunnel of its own.")
-    process.set_up_log(0)
+    logs.set_up_log(0)
     config = load(file)
     answered = 0
 

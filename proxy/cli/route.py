@@ -24,9 +24,9 @@ def command(file: str, destination: str, user: str | None) -> None:
     """
     host, port = _parse(destination)
     config = load(file)
-    from proxy.daemon import explain, process
+    from proxy.daemon import explain, logs, process
 
-    process.set_up_log(0)
+    logs.set_up_log(0)
     allowed = True
 
     async def main() -> None:

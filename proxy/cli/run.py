@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -143,6 +143,13 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     show_default=True,
     help="The event loop; auto is uvloop, or asyncio where that is not installed.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The daemon's own log, on standard error: lines for people, or an object a line.",
+)
 @click.option("--verbose", type=click.IntRange(0, 2), default=0, metavar="N", help="Say more: 1 or 2.")
 @click.option("-v", "more", count=True, help="As --verbose 1; -vv as --verbose 2.")
 def command(
@@ -166,6 +173,7 @@ def command(
     socket: str | None,
     allow_anyone: bool,
     loop: str,
+    log_format: Literal["text", "json"],
     verbose: int,
     more: int,
 ) -> None:
@@ -178,7 +186,7 @@ def command(
     if access_log_file is not None and access_log == "off":
         raise click.UsageError("--access-log-file needs --access-log text or json.")
     from proxy.admin import paths
-    from proxy.daemon import app, controls, listeners, notation, process, serving
+    from proxy.daemon import app, controls, limiting, listeners, logs, notation, process, serving
 
     answered = tuple(chain.from_iterable(map(notation.parse_remote, remote)))
     led = tuple(chain.from_iterable(map(notation.parse_forward, forward)))
@@ -196,9 +204,9 @@ def command(
     config = with_flags(load(file))
     if config.stdio_tunnel is not None and access_log != "off" and access_log_file is None:
         raise click.UsageError("standard output is [STDIOTunnel]'s: --access-log needs --access-log-file.")
-    process.set_up_log(verbose + more)
+    logs.set_up_log(verbose + more, log_format)
     for warning in config.warnings:
-        process.log.warning("%s", as_warning(warning))
+        process.log.warning("%s", as_warning(warning), extra=limiting.UNLIMITED)
     certificate = None
     if http_proxy_tls_cert is not None and http_proxy_tls_key is not None:
         from proxy.certificate import Certificate
@@ -215,9 +223,7 @@ def command(
     if access_log != "off":
         from proxy.accesslog import AccessLog
 
-        options = replace(
-            options, access_log=AccessLog(process.lines_to(access_log_file), as_json=access_log == "json")
-        )
+        options = replace(options, access_log=AccessLog(logs.lines_to(access_log_file), as_json=access_log == "json"))
 
     async def main() -> None:
         await app.Daemon(config, options).run()

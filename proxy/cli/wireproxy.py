@@ -43,18 +43,18 @@ def command(path: str | None, silent: bool, daemon: bool, info: str | None, conf
     if configtest:
         click.echo("Config OK")
         return
-    from proxy.daemon import app, listeners, process
+    from proxy.daemon import app, limiting, listeners, logs, process
 
     where = listeners.parse_listen(info, "--info") if info is not None else None
     if daemon:
         _start_again(path, silent, info)
         return
-    process.set_up_log(0)
+    logs.set_up_log(0)
     if silent:
         for logger in (process.log, logging.getLogger("usernet.proxy")):
             logger.setLevel(logging.ERROR)
     for warning in config.warnings:
-        process.log.warning("%s", as_warning(warning))
+        process.log.warning("%s", as_warning(warning), extra=limiting.UNLIMITED)
     options = app.Options(
         lambda: read(path, carry_all=True),
         lambda config: listeners.plan((), (), config) if config.proxies else [],

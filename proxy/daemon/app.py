@@ -25,6 +25,7 @@ from proxy.daemon.draining import Drain
 from proxy.daemon.hello import hello
 from proxy.daemon.joining import join_stdio
 from proxy.daemon.leading import Leading
+from proxy.daemon.limiting import UNLIMITED
 from proxy.daemon.listeners import Listen
 from proxy.daemon.look import look
 from proxy.daemon.narrator import format_endpoint
@@ -151,7 +152,7 @@ class Daemon:
         commit()
         await stack.enter_async_context(for_as_long(self.alive.run()))
         for line in hello(self.config, self.network, self.serving.bound, self.leading.bound):
-            log.info("%s", line)
+            log.info("%s", line, extra=UNLIMITED)
         if self.options.info is not None:
             log.info("info: %s", await self._inform(stack, *self.options.info))
         stack.enter_context(monitored(self.network))
@@ -231,7 +232,7 @@ class Daemon:
             changes = await self.reload()
         except (UsernetError, OSError) as error:
             for problem in error.problems if isinstance(error, ConfigError) else ():
-                log.error("%s", problem)
+                log.error("%s", problem, extra=UNLIMITED)
             log.error("not reloaded, everything is as before: %s", said(error))
         else:
             log.info("reloaded: %s", changes)

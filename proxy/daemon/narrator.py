@@ -29,6 +29,7 @@ class Line(NamedTuple):
     text: str
     warning: bool = False
     detail: bool = False  # shown with --verbose only
+    peer: bytes = b""  # its public key: whom it is about
 
 
 class _Peer:
@@ -60,6 +61,9 @@ class Narrator:
 
     def event(self, event: TunnelEvent, now: float) -> list[Line]:
         """The lines, mostly none, for one event."""
+        return [line._replace(peer=event.public_key) for line in self._lines(event, now)]
+
+    def _lines(self, event: TunnelEvent, now: float) -> list[Line]:
         peer = self._peers.setdefault(event.public_key, _Peer())
         name = short_key(event.public_key)
         if isinstance(event, HandshakeStarted):
@@ -119,9 +123,10 @@ class Narrator:
             peer.told = True
             where = f"{short_key(key)} at {format_endpoint(self._endpoints[key])}"
             if peer.ever:
-                lines.append(Line(f"no handshake completes with {where} any more: {_WHY_LOST}", warning=True))
+                text = f"no handshake completes with {where} any more: {_WHY_LOST}"
             else:
-                lines.append(Line(f"no handshake completes with {where}: {_WHY_NEVER}", warning=True))
+                text = f"no handshake completes with {where}: {_WHY_NEVER}"
+            lines.append(Line(text, warning=True, peer=key))
         return lines
 
 

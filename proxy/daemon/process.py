@@ -1,16 +1,13 @@
-"""What a process does around its event loop: limits, signals, the loop itself, the log."""
+"""What a process does around its event loop: limits, signals, the loop itself."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import logging
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator
-from logging.handlers import WatchedFileHandler
 from typing import Any
 
 from usernet.errors import UsernetError
@@ -26,29 +23,6 @@ class StartError(UsernetError):
 
 class NoSuchLoop(UsernetError):
     """The event loop that was asked for is not installed; the text says what to do."""
-
-
-def set_up_log(verbose: int) -> None:
-    """Everything goes to standard error: plain lines, or with --verbose a time and the level; 2 shows libraries too."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s" if verbose else "%(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.DEBUG if verbose > 1 else logging.WARNING)
-    log.setLevel(logging.DEBUG if verbose else logging.INFO)
-    # One line a refused client would let any client fill the log.
-    logging.getLogger("usernet.proxy").setLevel(logging.NOTSET if verbose else logging.WARNING)
-
-
-def lines_to(file: str | None) -> Callable[[str], None]:
-    """Writes lines to standard output, or appends them to a file, which others may move away and this opens anew."""
-    handler = logging.StreamHandler(sys.stdout) if file is None else WatchedFileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    lines = logging.getLogger("usernet.access")
-    lines.propagate = False
-    lines.handlers[:] = [handler]
-    lines.setLevel(logging.INFO)
-    return functools.partial(lines.info, "%s")
 
 
 def raise_descriptor_limit() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Sequence
 
@@ -24,7 +25,8 @@ class Teller:
 
     def _tell(self, lines: Sequence[Line]) -> None:
         for line in lines:
-            (log.warning if line.warning else log.debug if line.detail else log.info)("%s", line.text)
+            say = log.warning if line.warning else log.debug if line.detail else log.info
+            say("%s", line.text, extra={"peer": base64.b64encode(line.peer).decode("ascii")})
         self._arm()
 
     def _arm(self) -> None:

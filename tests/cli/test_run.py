@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -257,3 +258,20 @@ async def test_server_tunnels(far: Far) -> None:
             assert "Traceback" not in daemon.text
     echo.close()
     server.close()
+
+
+async def test_the_log_as_json_and_a_broken_pipe(far: Far) -> None:
+    """Each line is an object; what is about a peer names its key.  SIGPIPE ends nothing."""
+    flags = ("--socks5-server", "127.0.0.1:0", "--log-format", "json")
+    async with Daemon.start("run", str(far.file), *flags) as daemon:
+        shake = await daemon.line("handshake .* completed")
+        daemon.process.send_signal(signal.SIGPIPE)
+        daemon.process.send_signal(signal.SIGHUP)
+        await daemon.line("reloaded")
+        assert await daemon.stop() == 0
+    lines = [json.loads(line) for line in daemon.lines]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    public = re.search("PublicKey = (.*)", far.file.read_text())
+    assert public is not None
+    assert json.loads(shake.string)["peer"] == public[1]
+    assert lines[-1]["message"] == "SIGTERM: stopping"

@@ -1,4 +1,4 @@
-"""Around the loop: limits, signals, loops, the log."""
+"""Around the loop: limits, signals, loops."""
 
 from __future__ import annotations
 
@@ -69,23 +69,6 @@ def test_loops() -> None:
     loop = process.loop_factory("auto")()
     assert type(loop).__module__.startswith("uvloop")
     loop.close()
-
-
-@pytest.mark.parametrize(
-    ("verbose", "shown"), [(0, ["info"]), (1, ["info", "debug"]), (2, ["info", "debug", "library"])]
-)
-def test_log(verbose: int, shown: list[str]) -> None:
-    out = run(f"""
-        import logging, sys
-        from proxy.daemon import process
-        sys.stderr = sys.stdout
-        process.set_up_log({verbose})
-        process.log.info("info")
-        logging.getLogger("usernet.proxy").debug("debug")
-        logging.getLogger("library").info("library")
-    """)
-    assert [line.split()[-1] for line in out.splitlines()] == shown
-    assert (out.splitlines()[0] == "info") is (verbose == 0)
 
 
 def test_nothing_of_it_was_done_here() -> None:

@@ -10,8 +10,10 @@ import errno
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
+from weakref import WeakSet
 
 from usernet.errors import DialError, NameNotFound, NameServerFailed
+from usernet.monitor import source_of
 
 TUNNEL, DIRECT, REFUSE = "tunnel", "direct", "refuse"
 
@@ -68,10 +70,35 @@ def _nothing() -> None:
 class HostNet:
     """The host's own network and its own resolver: only what a rule sends here comes here."""
 
+    def __init__(self) -> None:
+        self._dialled: WeakSet[Any] = WeakSet()  # transports
+
     async def create_connection(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
     ) -> tuple[Any, Any]:
-        return await asyncio.get_running_loop().create_connection(protocol_factory, host, port)
+        transport, protocol = await asyncio.get_running_loop().create_connection(protocol_factory, host, port)
+        self._dialled.add(transport)
+        return transport, protocol
+
+    def path_changed(self) -> int:
+        """This machine's way out may be another one: end the connections that can only hang now, and count them.
+
+        Those are the ones to where packets would leave from another address today: their answers would come to the old
+        one.  Where there is no way at all just now, the old one may come back.
+        """
+        sources: dict[str, str | None] = {}
+        ended = 0
+        for transport in list(self._dialled):
+            own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+            if transport.is_closing() or own is None or peer is None:
+                continue
+            if peer[0] not in sources:
+                sources[peer[0]] = source_of(peer)
+            source = sources[peer[0]]
+            if source is not None and source.partition("%")[0] != own[0].partition("%")[0]:
+                transport.abort()
+                ended += 1
+        return ended
 
     async def create_datagram_endpoint(
         self, protocol_factory: Callable[[], asyncio.DatagramProtocol], **kwargs: Any

@@ -33,6 +33,7 @@ from proxy.daemon.pac import PacPage
 from proxy.daemon.process import StartError, freeze_garbage, log, on_hangup, raise_descriptor_limit, stop_event
 from proxy.daemon.serving import Caps, Serving, refusal
 from proxy.daemon.teller import Teller
+from proxy.daemon.watchdog import Watchdog
 from proxy.http.own import OwnPages
 from proxy.status.snapshot import Status
 from usernet.config import Config
@@ -98,6 +99,7 @@ class Daemon:
         self._drain.add(self.answering.drain, self.answering.busy)
         self._drain.add(self.leading.drain, self.leading.busy)
         self.alive = Alive(self.network)
+        self.watchdog = Watchdog(asyncio.get_running_loop())
         self._reloading = asyncio.Lock()
         self.controls = Controls(options.admin, options.name, Tunnel(self.network, self.change))
         self.controls.admin.register("reload", self._asked_to_reload, changes=True)
@@ -112,7 +114,8 @@ class Daemon:
         raise_descriptor_limit()
         self.controls.claim()
         try:
-            await self._run()
+            with self.watchdog:
+                await self._run()
         finally:
             await self.controls.close()
 
@@ -127,7 +130,8 @@ class Daemon:
                 await self._serve()
         finally:
             teller.close()
-            await close(self.network)
+            with self.watchdog.call("close"):
+                await close(self.network)
 
     async def _start_network(self) -> None:
         port = self.network.listen_port
@@ -155,7 +159,7 @@ class Daemon:
             log.info("%s", line, extra=UNLIMITED)
         if self.options.info is not None:
             log.info("info: %s", await self._inform(stack, *self.options.info))
-        stack.enter_context(monitored(self.network))
+        stack.enter_context(monitored(self.network, self._network_changed))
         await self.controls.open()
         if self.config.stdio_tunnel is None:
             stack.enter_context(on_hangup(self._hung_up))
@@ -174,7 +178,22 @@ class Daemon:
         return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 
     def status(self) -> Status:
-        return look(self)
+        with self.watchdog.call("status"):
+            return look(self)
+
+    def _network_changed(self, change: Change) -> None:
+        """The tunnel follows this machine from network to network; direct connections cannot."""
+        reasons = ", ".join(change.reasons)
+        if not change.major:
+            self.network.path_changed()
+            log.debug("network changed (%s)", reasons)
+            return
+        with self.watchdog.call("rebind"):
+            self.network.rebind()
+        log.info("network changed (%s): UDP port %d bound anew", reasons, self.network.listen_port)
+        ended = self.serving.host.path_changed()
+        if ended:
+            log.info("network changed: direct connections from the old address ended: %d", ended)
 
     # Another configuration
 
@@ -219,7 +238,8 @@ class Daemon:
         with contextlib.ExitStack() as undo:
             commit = await self._prepare(config, undo)
             try:
-                changes = await self.network.reconfigure(config)
+                with self.watchdog.call("reconfigure"):
+                    changes = await self.network.reconfigure(config)
             except OSError as error:
                 raise ReloadError(error.strerror or str(error)) from error
             undo.pop_all()
@@ -276,17 +296,8 @@ async def for_as_long(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def monitored(network: usernet.Network) -> Iterator[None]:
-    """While the block lasts the tunnel follows this machine from network to network."""
-
-    def changed(change: Change) -> None:
-        if change.major:
-            network.rebind()
-            log.info("network changed (%s): UDP port %d bound anew", ", ".join(change.reasons), network.listen_port)
-        else:
-            network.path_changed()
-            log.debug("network changed (%s)", ", ".join(change.reasons))
-
+def monitored(network: usernet.Network, changed: Callable[[Change], None]) -> Iterator[None]:
+    """While the block lasts, call back with changes of this machine's network."""
     monitor = Monitor(asyncio.get_running_loop(), changed, network.endpoints)
     monitor.start()
     try:

@@ -14,7 +14,7 @@ from proxy.daemon.serving import routes
 from proxy.dialer import Dialer, Place
 from proxy.names import parse_address
 from proxy.policy import Forbidden, Policy, unmapped
-from proxy.routes import DIRECT, TUNNEL, Route
+from proxy.routes import DIRECT, TUNNEL, HostNet, Route
 from proxy.rules import Rules
 from usernet.config import Config, Network, Peer, format_network
 from usernet.config.values import mask
@@ -44,7 +44,7 @@ async def explain(config: Config, host: str, port: int, user: str | None) -> Asy
     """A line for each address of a destination, or one that says why there is none."""
     async with contextlib.AsyncExitStack() as stack:
         tunnel = SleepingTunnel(config, stack)
-        ways = {TUNNEL: Route(TUNNEL, tunnel), **routes(config.access, tunnel)}
+        ways = {TUNNEL: Route(TUNNEL, tunnel), **routes(config.access, tunnel, HostNet())}
         dialer = Dialer(ways, Rules(config.access.rules), Policy(), 0.0)
         who = Client(Terms(), "", 0, None)
         who.user = user

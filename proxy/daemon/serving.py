@@ -107,6 +107,7 @@ class Serving:
         caps: Caps | None = None,
     ) -> None:
         self._net: Any = net
+        self.host = HostNet()
         self._allow_anyone = allow_anyone
         self._certificate = certificate
         self._open: dict[tuple[object, ...], _Opened] = {}
@@ -136,7 +137,7 @@ class Serving:
         Who is connected stays: an address that is gone takes nobody new, one that stays asks by the new terms.
         ListenError where one cannot be.
         """
-        ways = routes(access, self._net)
+        ways = routes(access, self._net, self.host)
         users = Users((user.name, user.secret) for user in access.users) if access.users else None
         base = Terms(users, networks(access.allow_from), self._certificate)
         after: dict[tuple[object, ...], _Opened] = {}
@@ -250,9 +251,9 @@ def client_limit(descriptors: int) -> int:
     return clients
 
 
-def routes(access: Access, tunnel: Net) -> dict[str, Route]:
+def routes(access: Access, tunnel: Net, host: HostNet) -> dict[str, Route]:
     """Those that the rules may name, besides the tunnel."""
-    nets = {TUNNEL: tunnel, DIRECT: HostNet()}
+    nets = {TUNNEL: tunnel, DIRECT: host}
     return {DIRECT: Route(DIRECT, nets[DIRECT]), **upstream_routes(access.upstreams, nets)}
 
 

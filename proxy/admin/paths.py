@@ -49,9 +49,17 @@ def private_directories() -> list[Path]:
     uid = os.geteuid()
     if uid == 0:
         return [Path("/run/usernet")]
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    places = [Path(runtime, "usernet")] if runtime.startswith("/") and os.path.isdir(runtime) else []
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    places = [runtime / "usernet"] if runtime.is_absolute() and _is_of(uid, runtime) else []
     return [*places, Path(f"/tmp/usernet-{uid}")]
+
+
+def _is_of(uid: int, directory: Path) -> bool:
+    """Whose it is; after `su` the variable may still name the directory of somebody else."""
+    try:
+        return os.stat(directory).st_uid == uid
+    except OSError:
+        return False
 
 
 def default_path(name: str) -> Path:

@@ -55,7 +55,6 @@ def _directory(socket: str | None) -> Path | None:
 def enter(directory: Path) -> None:
     """Have this process in namespaces where `directory` is /var/run/wireguard.  Raises NoWay."""
     uid, gid = os.geteuid(), os.getegid()
-    source = os.open(directory, os.O_PATH | os.O_DIRECTORY)  # whatever will be in its place
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWUSER | CLONE_NEWNS):
         raise NoWay(
@@ -67,6 +66,7 @@ def enter(directory: Path) -> None:
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
         _mount(libc, "none", Path("/"), None, MS_REC | MS_PRIVATE)
+        source = os.open(directory, os.O_PATH | os.O_DIRECTORY)  # before it may be covered
         if not WIREGUARD.is_dir():
             _make_room(libc, Path(os.path.realpath(WIREGUARD.parent)))
             WIREGUARD.mkdir()

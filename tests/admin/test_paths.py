@@ -26,11 +26,19 @@ def test_default_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     assert default_path("wg0") == Path("/run/usernet/wg0.sock")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setattr(paths, "_is_of", lambda uid, directory: (uid, directory) == (1000, tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert default_path("a/b") == tmp_path / "usernet" / "a-b.sock"
-    for useless in ("relative", "", str(tmp_path / "gone")):
+    for useless in ("relative", "", str(tmp_path / "of somebody else")):
         monkeypatch.setenv("XDG_RUNTIME_DIR", useless)
         assert default_path("wg0") == Path("/tmp/usernet-1000/wg0.sock")
+
+
+def test_whose_directory(tmp_path: Path) -> None:
+    owner = tmp_path.stat().st_uid
+    assert paths._is_of(owner, tmp_path)
+    assert not paths._is_of(owner + 1, tmp_path)
+    assert not paths._is_of(owner, tmp_path / "gone")
 
 
 def test_names() -> None:

@@ -8,6 +8,8 @@ import logging
 import os
 import socket
 import stat
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from proxy.admin.paths import AlreadyRunning, SocketError
 from proxy.admin.protocol import LINE_MAX, End, Event, Failure, Item, Result
 from proxy.admin.session import CLIENTS
 from tests.admin.conftest import Admin, Caller, serving, until
+from tests.support.skipping import needs
 
 
 async def test_answers_in_order(admin: Admin) -> None:
@@ -218,6 +221,23 @@ async def test_another_uid_is_refused(
         with pytest.raises((EOFError, ConnectionError)):
             await caller.reply()
     assert "uid 4711 was refused" in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_another_user_whom_the_modes_let_in(caplog: pytest.LogCaptureFixture) -> None:
+    needs("setpriv")
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        path = Path(directory, "a.sock")
+        async with serving(path):
+            path.chmod(0o666)
+            script = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(path)!r}); print(s.recv(1))"
+            process = await asyncio.create_subprocess_exec(
+                "setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", sys.executable, "-c", script,
+                stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            assert (await process.communicate())[0] == b"b''\n"
+    assert "uid 4711 was refused; only our own and root may connect" in caplog.text
 
 
 async def test_listening_again_replaces_the_listener(admin: Admin, tmp_path: Path) -> None:

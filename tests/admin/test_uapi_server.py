@@ -87,6 +87,12 @@ async def test_all_or_nothing_and_all_of_it_drained(device: Device, tmp_path: Pa
         assert device.config == replace(CONFIG, interface=replace(CONFIG.interface, listen_port=7))
 
 
+async def test_a_large_one(device: Device, tmp_path: Path) -> None:
+    lines = "".join(f"allowed_ip=10.{a}.{b}.0/24\n" for a in range(20) for b in range(256))
+    assert await say(tmp_path, f"set=1\npublic_key={A.hex()}\n{lines}\n") == "errno=0\n\n"
+    assert len(device.config.peers[0].allowed_ips) == 20 * 256
+
+
 async def test_what_is_not_whole_changes_nothing(device: Device, tmp_path: Path) -> None:
     assert await say(tmp_path, f"set=1\npublic_key={A.hex()}\nremove=true\n") == ""
     assert device.config == CONFIG

@@ -101,9 +101,7 @@ class Dialler:
 
     async def addresses(self, host: str) -> list[bytes]:
         """The addresses of a host that the tunnel carries, at least one.  Raises NoRoute, NameNotFound and the like."""
-        literal = _literal(host)
-        names = [literal] if literal is not None else await self._resolver.resolve(host, self._reach.families)
-        return self._reach.carried(names, host)
+        return await carried_addresses(host, self._reach, self._resolver)
 
     def _at_once(self, host: str) -> bytes | None:
         """The address of a literal, unless its peer's endpoint is still to be resolved."""
@@ -137,6 +135,13 @@ class Dialler:
             self._link.abort(opening.connection)  # it may have been established meanwhile
             del opening, future  # both know the error, whose traceback knows this frame
             raise
+
+
+async def carried_addresses(host: str, reach: Reach, resolver: Resolver) -> list[bytes]:
+    """The addresses of a host that the tunnel carries, at least one.  Raises NoRoute, NameNotFound and the like."""
+    literal = _literal(host)
+    names = [literal] if literal is not None else await resolver.resolve(host, reach.families)
+    return reach.carried(names, host)
 
 
 def _literal(host: str) -> str | None:

@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 if TYPE_CHECKING:  # costs 60 ms: imported with the first question
     from dns.message import Message, QueryMessage
 
-    from usernet.aio.datagrams import Datagrams
-
 DNS_PORT: Final = 53
 EDNS_BYTES: Final = 1232  # RFC 6891 6.2.5; fits the smallest tunnel unfragmented
+
+
+class Socket(Protocol):
+    """The part of a connected UDP socket that asking needs."""
+
+    def send(self, data: bytes) -> None: ...
+
+    async def receive(self) -> tuple[bytes, object]: ...
+
+    def close(self) -> None: ...
 
 
 class Ways(Protocol):
@@ -28,7 +36,7 @@ class Ways(Protocol):
 
     async def reach(self, addresses: Sequence[str]) -> None: ...
 
-    async def open_datagrams(self, *, remote_addr: tuple[str, int]) -> Datagrams: ...
+    async def open_datagrams(self, *, remote_addr: tuple[str, int]) -> Socket: ...
 
     async def open_connection(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
 
@@ -72,7 +80,7 @@ async def _exchange(net: Ways, server: str, name: str, record: str, *, edns: boo
         name, record, use_edns=0 if edns else False, payload=EDNS_BYTES if edns else None, id=ident
     )
     wire = query.to_wire()
-    async with await net.open_datagrams(remote_addr=(server, DNS_PORT)) as datagrams:
+    with contextlib.closing(await net.open_datagrams(remote_addr=(server, DNS_PORT))) as datagrams:
         datagrams.send(wire)
         while True:
             data, _ = await datagrams.receive()  # only from the server: the socket is connected

@@ -22,7 +22,7 @@ def checksum(data: bytes | bytearray | memoryview, initial: int = 0) -> int:
     return 65535 - ones_sum(data, initial)
 
 
-def pseudo_header_sum(source: bytes, destination: bytes, protocol: int, length: int) -> int:
+def pseudo_header_sum(source: bytes | bytearray, destination: bytes | bytearray, protocol: int, length: int) -> int:
     """Sum of the pseudo-header of TCP, UDP and ICMPv6, as `initial` for `checksum`; length in bytes (RFC 8200 8.1)."""
     addresses = int.from_bytes(source, "big") + int.from_bytes(destination, "big")
     return (addresses + protocol + length) % 65535 or 65535  # the protocol is never 0, so neither is the sum

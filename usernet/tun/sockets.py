@@ -1,0 +1,125 @@
+"""Sockets of the kernel's that speak through one interface only, whatever the routes are."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from typing import Any, Final
+
+from usernet.aio.addresses import SocketName
+
+KEEPALIVE_IDLE: Final = 7200  # s; as the userspace stack does it
+RECEIVED_MAX: Final = 256  # datagrams that wait to be received
+ECHO_BYTES: Final = 56
+_ECHO = struct.Struct(">BBHHH")  # RFC 792, RFC 4443: type, code, checksum, identifier, sequence
+_CLOSED: Final = "the datagram socket is closed"
+
+
+def family_of(address: bytes) -> socket.AddressFamily:
+    return socket.AF_INET if len(address) == 4 else socket.AF_INET6
+
+
+def bound_socket(interface: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
+    """One that sends and receives by this interface alone.  Raises OSError."""
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        if interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def echo_socket(interface: str, family: int) -> socket.socket:
+    """For ICMP echo: the kind for everybody in net.ipv4.ping_group_range, or else a raw one.  PermissionError."""
+    protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
+    try:
+        return bound_socket(interface, family, socket.SOCK_DGRAM, protocol)
+    except PermissionError:
+        return bound_socket(interface, family, socket.SOCK_RAW, protocol)
+
+
+async def echo(sock: socket.socket, host: str, payload: bytes) -> None:
+    """One ICMP echo there and back.  Raises OSError."""
+    loop = asyncio.get_running_loop()
+    request = 8 if sock.family == socket.AF_INET else 128
+    head = _ECHO.pack(request, 0, 0, 0, 1)
+    if sock.type == socket.SOCK_RAW:  # the kernel fills in neither identifier nor, for IPv4, checksum
+        from usernet.wire.checksum import checksum
+
+        head = _ECHO.pack(request, 0, 0, int.from_bytes(payload[:2], "big"), 1)
+        if sock.family == socket.AF_INET:
+            total = checksum(head + payload)
+            head = head[:2] + total.to_bytes(2, "big") + head[4:]
+    await loop.sock_connect(sock, (host, 0))
+    await loop.sock_sendall(sock, head + payload)
+    while True:
+        answer = await loop.sock_recv(sock, 65536)
+        if sock.type == socket.SOCK_RAW and sock.family == socket.AF_INET:
+            answer = answer[(answer[0] & 15) * 4 :]
+        if answer[:1] in (b"\0", b"\x81") and answer.endswith(payload):
+            return
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """A UDP socket to await on, in the shape of the userspace stack's."""
+
+    def __init__(self) -> None:
+        self._received: deque[tuple[bytes, SocketName]] = deque(maxlen=RECEIVED_MAX)
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._transport: Any = None
+        self._closed = False
+
+    @property
+    def local_address(self) -> SocketName:
+        name: SocketName = self._transport.get_extra_info("sockname")
+        return name
+
+    def send(self, data: bytes, address: tuple[str, int] | None = None) -> None:
+        if self._closed:
+            raise OSError(_CLOSED)
+        self._transport.sendto(data, address)
+
+    async def receive(self) -> tuple[bytes, SocketName]:
+        while True:
+            if self._closed:
+                raise OSError(_CLOSED)
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            if self._received:
+                return self._received.popleft()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def close(self) -> None:
+        self._closed = True
+        self._transport.close()
+        self._wake()
+
+    # asyncio.DatagramProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: SocketName) -> None:
+        self._received.append((data, addr))
+        self._wake()
+
+    def error_received(self, exc: Exception) -> None:
+        self._error = exc
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

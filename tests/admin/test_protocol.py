@@ -138,6 +138,16 @@ def test_a_line_that_is_too_long_is_said_once_and_not_kept(piece: int) -> None:
     assert ping == Request(2, "ping")
 
 
+def test_a_line_without_end_is_not_kept() -> None:
+    requests, said = Requests(), 0
+    for _ in range(20):
+        requests.receive_data(b"x" * LINE_MAX)
+        while requests.next_event() is not None:
+            said += 1
+        assert len(requests._lines._buf) <= LINE_MAX
+    assert said == 1
+
+
 def test_the_limit_itself() -> None:
     empty = len(encode_request(Request(1, "a", {"x": ""}))) - 1
     (event,) = heard(encode_request(Request(1, "a", {"x": "y" * (LINE_MAX - empty)})))

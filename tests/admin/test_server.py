@@ -16,7 +16,7 @@ import pytest
 
 from proxy.admin.paths import AlreadyRunning, SocketError
 from proxy.admin.protocol import LINE_MAX, End, Event, Failure, Item, Result
-from proxy.admin.session import CLIENTS
+from proxy.admin.session import CLIENTS, Session
 from tests.admin.conftest import Admin, Caller, serving, until
 from tests.support.skipping import needs
 
@@ -108,19 +108,40 @@ async def test_a_stream_ends_with_its_client(admin: Admin, how: str) -> None:
         assert admin.ended == ["count"]
 
 
+async def sessions(admin: Admin) -> list[Session]:
+    """Once there is any."""
+    await until(lambda: admin._listener is not None and admin._listener._sessions)
+    assert admin._listener is not None
+    return list(admin._listener._sessions)
+
+
 async def test_a_slow_reader_makes_the_stream_wait(admin: Admin) -> None:
     async with Caller.at(admin.path) as caller:
         caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
         caller.ask("count", {"size": 10_000, "to": 1000})
-        seen = -1
-        while seen != admin.given:
-            seen = admin.given
-            await until(lambda: True)
-            await asyncio.sleep(0.05)
-        assert 0 < seen < 200  # two socket buffers and ours; it would be 10 MB
+        (session,) = await sessions(admin)
+        await until(lambda: not session._room.is_set())
+        given = admin.given
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert admin.given == given < 200  # two socket buffers and ours; it would be 10 MB
         caller.writer.transport.resume_reading()  # type: ignore[attr-defined]
         replies = [await caller.reply() for _ in range(1001)]
         assert replies[-1] == End(1)
+
+
+async def test_who_asks_faster_than_is_answered_waits(admin: Admin) -> None:
+    async with Caller.at(admin.path) as caller:
+        caller.ask("wait")
+        await admin.began.wait()
+        for number in range(200):
+            caller.ask("echo", {"x": "y" * 60_000}, number)
+        (session,) = await sessions(admin)
+        await until(lambda: session._paused)
+        assert len(session._received) < 1 << 20  # of 12 MB
+        admin.release.set()
+        assert await caller.reply() == Result(1, "waited")
+        assert [await caller.reply() for _ in range(200)][-1] == Result(199, {"x": "y" * 60_000})
 
 
 async def test_what_reads_ends_with_its_client_and_what_changes_does_not(admin: Admin) -> None:

@@ -140,6 +140,8 @@ def test_a_request_that_is_too_long_is_drained(monkeypatch: pytest.MonkeyPatch) 
     for size in (1, 7, 99, 4096):
         assert framed(*(text[at : at + size] for at in range(0, len(text), size))) == [errno.EMSGSIZE, b"get=1"]
 
+    assert framed(b"a" * 100 + b"\n", b"\n", b"get=1\n\n") == [errno.EMSGSIZE, b"get=1"]  # cut inside its end
+
 
 # Describing
 

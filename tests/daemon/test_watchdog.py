@@ -19,10 +19,10 @@ from tests.config.test_parser import GOOD, OWN
 
 PROLOGUE = """
 import asyncio, logging, os, sys, threading, time
-from proxy.daemon import process
+from proxy.daemon import logs, process
 from proxy.daemon.watchdog import Watchdog
 LIMIT = 0.5
-process.set_up_log(0)
+logs.set_up_log(0)
 beats = 0
 def beat():
     global beats

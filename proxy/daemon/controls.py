@@ -82,8 +82,6 @@ class Controls:
             try:
                 self._for_wg = Bound(directory / f"{self._interface}{SUFFIX}", 0o755)
                 return
-            except AlreadyRunning as error:
-                log.warning("`wg` shows another %s: %s", self._interface, error)
             except SocketError as error:
                 why = error
         log.debug("no socket for wg: %s", why)
@@ -94,8 +92,13 @@ class Controls:
             log.info("admin socket: %s", self._bound.path)
         if self._for_wg is not None:
             await self._uapi.listen(self._for_wg)
-            command = "wg" if self._for_wg.path.parent == WIREGUARD else "usernet wg"
-            log.info("peers are shown by: %s show %s", command, self._interface)
+            log.info("peers are shown by: %s", self._command())
+
+    def _command(self) -> str:
+        if self._for_wg is None or self._for_wg.path.parent == WIREGUARD:
+            return f"wg show {self._interface}"
+        is_taken = (WIREGUARD / self._for_wg.path.name).exists()
+        return f"usernet wg show {self._interface}" + (" (wg alone shows another of that name)" if is_taken else "")
 
     async def close(self) -> None:
         """Whoever is connected is told; the sockets are gone then.  Idempotent."""

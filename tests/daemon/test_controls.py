@@ -94,6 +94,24 @@ async def test_a_second_one_and_a_killed_one(file: Path, short: Path) -> None:
     assert left_in(short) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may write to /var/run/wireguard")
+async def test_two_of_one_name(file: Path, short: Path) -> None:
+    name = f"un{os.getpid()}"
+    one = file.rename(file.with_name(f"{name}.conf"))
+    sockets = Path("/var/run/wireguard")
+    async with Daemon.start("run", str(one), *SOCKS, "--socket", str(short / "a.sock")) as first:
+        await first.line(f"peers are shown by: wg show {name}$")
+        mine = (sockets / f"{name}.sock").stat().st_ino
+        async with Daemon.start("run", str(one), *SOCKS, "--socket", str(short / "b.sock")) as second:
+            await second.line(rf"peers are shown by: usernet wg show {name} \(wg alone shows another of that name\)$")
+            assert (short / "wireguard" / f"{name}.sock").is_socket()
+            assert (sockets / f"{name}.sock").stat().st_ino == mine
+            assert await second.stop() == 0
+        assert await first.stop() == 0
+    assert left_in(short) == []
+    assert [path.name for path in sockets.glob(f"{name}*")] == []
+
+
 async def test_a_socket_that_cannot_be(file: Path, short: Path) -> None:
     (short / "a.sock").symlink_to(short / "b")
     done = await asyncio.to_thread(usernet, "run", str(file), *SOCKS, "--socket", str(short / "a.sock"))

@@ -80,7 +80,8 @@ class Controls:
         why: SocketError | None = None
         for directory in wireguard_directories(self._bound.path if self._bound is not None else None):
             try:
-                self._for_wg = Bound(directory / f"{self._interface}{SUFFIX}", 0o755)
+                mode = 0o755 if directory == WIREGUARD else 0o700  # as `wg` and its like make theirs
+                self._for_wg = Bound(directory / f"{self._interface}{SUFFIX}", mode)
                 return
             except SocketError as error:
                 why = error

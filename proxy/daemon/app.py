@@ -33,6 +33,7 @@ from proxy.daemon.pac import PacPage
 from proxy.daemon.process import StartError, freeze_garbage, log, on_hangup, raise_descriptor_limit, stop_event
 from proxy.daemon.serving import Caps, Serving, refusal
 from proxy.daemon.teller import Teller
+from proxy.daemon.wakeups import Wakeups
 from proxy.daemon.watchdog import Watchdog
 from proxy.http.own import OwnPages
 from proxy.status.snapshot import Status
@@ -123,6 +124,8 @@ class Daemon:
         self.stop = stop_event(hangup=self.config.stdio_tunnel is not None)
         teller = Teller(asyncio.get_running_loop())
         self.network.on_event(teller.event)
+        wakeups = Wakeups(self.network)
+        self.network.on_event(wakeups.event)
         await self._start_network()
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -130,6 +133,7 @@ class Daemon:
                 await self._serve()
         finally:
             teller.close()
+            await wakeups.close()
             with self.watchdog.call("close"):
                 await close(self.network)
 

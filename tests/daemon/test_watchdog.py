@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,9 +63,8 @@ def test_a_loop_that_stands_still(loop: str) -> None:
         loop,
     )
     assert done.returncode == -signal.SIGABRT, done.stderr
-    assert "watchdog: the event loop's turn (1 s)" in done.stderr
-    assert "took longer than 0.5 s; aborting" in done.stderr
-    assert "watchdog: calls in flight: status (1 s)" in done.stderr
+    assert re.search(r"watchdog: the event loop's turn \(\d s\).* took longer than 0\.5 s; aborting", done.stderr)
+    assert "watchdog: calls in flight: status (" in done.stderr
     assert "a task that waits" in done.stderr
     assert "in waits_for_ever" in done.stderr
     assert "in stands_still" in done.stderr.partition("most recent call first")[2]  # of the threads
@@ -82,7 +82,7 @@ def test_a_call_that_does_not_end() -> None:
         """
     )
     assert done.returncode == -signal.SIGABRT, done.stderr
-    assert "watchdog: reconfigure (1 s) took longer than 0.5 s; aborting" in done.stderr
+    assert re.search(r"watchdog: reconfigure \(\d s\) took longer than 0\.5 s; aborting", done.stderr)
     assert "the event loop" not in done.stderr
     assert "in reconfigures" in done.stderr
 
@@ -211,6 +211,6 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGABRT, done.stderr
-    assert "watchdog: the event loop's turn (1 s) took longer than 0.5 s; aborting" in done.stderr
+    assert re.search(r"watchdog: the event loop's turn \(\d s\) took longer than 0\.5 s; aborting", done.stderr)
     assert "in _serve" in done.stderr
     assert OWN not in done.stderr

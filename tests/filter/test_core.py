@@ -15,6 +15,7 @@ from tests.support.stack import A4, A6, B4, B6, burst_of
 from usernet.burst.packets import CHECKSUM_OK, PacketBurst, SuperPacket
 from usernet.filter import FilterRule, PacketFilter
 from usernet.filter.core import ACCEPTS_SAID, DROPS_SAID, MAX_EVENTS, UDP_FLOWS
+from usernet.tun.offload import GSO_UDP_L4, HEADER, NEEDS_CSUM, PLAIN, read_packet
 from usernet.wire.icmp import Echo, Kind, encode_echo_packet, packet_too_big_for, unreachable_for
 from usernet.wire.ip import ICMP, ICMPV6, TCP, UDP, pack_address
 from usernet.wire.ipv4 import fragment_ipv4
@@ -313,6 +314,25 @@ def test_what_goes_out_in_pieces_or_behind_options() -> None:
     assert verdict(made, udp(A4, B4, 53, 4000)) == verdict(made, udp(A4, B4, 53, 4001)) == "accept"
     made.send([SuperPacket(b""), SuperPacket(b"\x45"), SuperPacket(bytes(30)), SuperPacket(tcp(B4, A4, SYN))])
     assert made.statistics().udp_flows == 2
+
+
+@pytest.mark.parametrize(("they", "we"), FAMILIES)
+def test_what_the_kernel_sends(they: bytes, we: bytes) -> None:
+    """By a TUN, whose packets come in other pieces than those of the stack."""
+    headers = 28 if len(we) == 4 else 48
+    for port, virtio, size in ((1, PLAIN, 2), (2, unfinished(headers), 2), (3, unfinished(headers, GSO_UDP_L4), 5000)):
+        made = opened([])
+        sent = read_packet(virtio + udp(we, they, port, 53, bytes(size)))
+        assert len(sent) == max(1, size // 1000)
+        made.send(sent)
+        assert made.statistics().udp_flows == 1
+        assert verdict(made, udp(they, we, 53, port)) == "accept"
+        made.send(read_packet(PLAIN + tcp(we, they, ACK)))
+        assert made.statistics().udp_flows == 1
+
+
+def unfinished(headers: int, kind: int = 0) -> bytes:
+    return HEADER.pack(NEEDS_CSUM, kind, headers, 1000 if kind else 0, headers - 8, 6)
 
 
 @pytest.mark.parametrize("verified", [True, False])

@@ -203,6 +203,8 @@ class PacketFilter:
                     key = header[16:20] + header[12:16] + header[22:24] + header[20:22]
                     flows[key] = None
                     flows.move_to_end(key)
+            elif len(header) >= 40 and header[0] >> 4 == 6 and header[6] == TCP:
+                continue
             elif len(header) >= 48 and header[0] >> 4 == 6 and header[6] != FRAGMENT:
                 if header[6] == UDP:
                     key = header[24:40] + header[8:24] + header[42:44] + header[40:42]

@@ -57,7 +57,7 @@ class Route(NamedTuple):
     start: Start | None = None
 
 
-def let_in(net: Net, transport: Literal["tcp", "udp"], port: int) -> Callable[[], None]:
+def let_in(net: object, transport: Literal["tcp", "udp"], port: int) -> Callable[[], None]:
     """Have whoever comes to this port of ours let in, until what this returns is called: where a net has a filter."""
     permit = getattr(net, "let_in", None)
     return permit(transport, port) if permit is not None else _nothing

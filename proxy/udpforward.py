@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from proxy.routes import let_in
 from proxy.session import log
 
 FLOWS_MAX: Final = 4096
@@ -31,12 +32,13 @@ class DatagramNet(Protocol):
 class Flow(asyncio.DatagramProtocol):
     """One client's socket in the tunnel."""
 
-    __slots__ = ("_client", "_forward", "_task", "_transport", "_waiting", "active")
+    __slots__ = ("_client", "_forward", "_revoke", "_task", "_transport", "_waiting", "active")
 
     def __init__(self, forward: UdpForward, client: Any) -> None:
         self._forward = forward
         self._client = client
         self._transport: asyncio.DatagramTransport | None = None
+        self._revoke: Callable[[], None] | None = None
         self._waiting: list[bytes] = []
         self.active = 0.0  # of the loop's clock
         self._task: asyncio.Task[None] | None = forward.loop.create_task(self._dial())
@@ -57,6 +59,12 @@ class Flow(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.DatagramTransport, transport)
+        # A packet filter would know the latest few hundred of all flows, and a client may be silent and only listen.
+        self._revoke = let_in(self._forward.net, "udp", transport.get_extra_info("sockname")[1])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._revoke is not None:
+            self._revoke()
 
     def send(self, data: bytes) -> None:
         if self._task is None and self._transport is not None:

@@ -8,6 +8,8 @@ import socket
 from proxy.names import parse_address
 
 BACKLOG = 1024
+# Linux include/uapi/linux/in.h and in6.h; the socket module has no names for them before Python 3.13.
+_FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
 
 async def addresses_of(host: str) -> list[str]:
@@ -21,20 +23,23 @@ async def addresses_of(host: str) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def bind(address: str, port: int) -> socket.socket:
-    """Listening for TCP, or OSError, which names the address."""
+def bind(address: str, port: int, interface: str = "") -> socket.socket:
+    """Listening for TCP, or OSError, which names the address.
+
+    `interface`: for what comes by that one alone; the address may be one that it is still to get.
+    """
     # With the protocol named, which accepted sockets inherit: asyncio sets TCP_NODELAY on no others.
-    sock = _bound(address, port, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock = _bound(address, port, socket.SOCK_STREAM, socket.IPPROTO_TCP, interface)
     sock.listen(BACKLOG)
     return sock
 
 
-def bind_udp(address: str, port: int) -> socket.socket:
+def bind_udp(address: str, port: int, interface: str = "") -> socket.socket:
     """As bind, for datagrams."""
-    return _bound(address, port, socket.SOCK_DGRAM, socket.IPPROTO_UDP)
+    return _bound(address, port, socket.SOCK_DGRAM, socket.IPPROTO_UDP, interface)
 
 
-def _bound(address: str, port: int, kind: socket.SocketKind, protocol: int) -> socket.socket:
+def _bound(address: str, port: int, kind: socket.SocketKind, protocol: int, interface: str) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind, protocol)
     try:
         sock.setblocking(False)
@@ -42,6 +47,9 @@ def _bound(address: str, port: int, kind: socket.SocketKind, protocol: int) -> s
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+            sock.setsockopt(*_FREEBIND[sock.family], 1)
         sock.bind((address, port))
     except OSError as error:
         sock.close()

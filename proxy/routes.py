@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 from weakref import WeakSet
 
+from proxy.names import parse_address
 from usernet.errors import DialError, NameNotFound, NameServerFailed
 from usernet.monitor import source_of
 
@@ -68,15 +69,35 @@ def _nothing() -> None:
 
 
 class HostNet:
-    """The host's own network and its own resolver: only what a rule sends here comes here."""
+    """The host's own network and its own resolver: only what a rule sends here comes here.
 
-    def __init__(self) -> None:
+    `mark`: what keeps packets out of a tunnel that this machine's own routes lead into; 0 where none does.
+    """
+
+    def __init__(self, mark: int = 0) -> None:
+        self._mark = mark
         self._dialled: WeakSet[Any] = WeakSet()  # transports
+
+    def _socket(self, host: str, kind: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind)
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, self._mark)
+        return sock
 
     async def create_connection(
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
     ) -> tuple[Any, Any]:
-        transport, protocol = await asyncio.get_running_loop().create_connection(protocol_factory, host, port)
+        loop = asyncio.get_running_loop()
+        if self._mark and parse_address(host) is not None:
+            sock = self._socket(host, socket.SOCK_STREAM)
+            try:
+                await loop.sock_connect(sock, (host, port))
+            except BaseException:
+                sock.close()
+                raise
+            transport, protocol = await loop.create_connection(protocol_factory, sock=sock)
+        else:
+            transport, protocol = await loop.create_connection(protocol_factory, host, port)
         self._dialled.add(transport)
         return transport, protocol
 
@@ -103,7 +124,20 @@ class HostNet:
     async def create_datagram_endpoint(
         self, protocol_factory: Callable[[], asyncio.DatagramProtocol], **kwargs: Any
     ) -> tuple[Any, Any]:
-        return await asyncio.get_running_loop().create_datagram_endpoint(protocol_factory, **kwargs)
+        loop = asyncio.get_running_loop()
+        local, remote = kwargs.get("local_addr"), kwargs.get("remote_addr")
+        if not self._mark:
+            return await loop.create_datagram_endpoint(protocol_factory, **kwargs)
+        sock = self._socket((remote or local or ("",))[0], socket.SOCK_DGRAM)
+        try:
+            if local is not None:
+                sock.bind(local)
+            if remote is not None:
+                sock.connect(remote)
+            return await loop.create_datagram_endpoint(protocol_factory, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
 
     async def reach(self, addresses: Sequence[str]) -> None:
         """As usernet.Network's; here there is no session to wait for."""

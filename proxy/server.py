@@ -98,8 +98,11 @@ class Proxy:
         protocols: Iterable[str] = PROTOCOLS,
         terms: Terms = Terms(),  # noqa: B008  (frozen)
         open_to_all: bool = False,
+        interface: str = "",
     ) -> list[Listener]:
         """Listen on every address of `host` ("" is all of this machine's); port 0 lets the kernel choose.
+
+        `interface`: for what comes by that one alone.
 
         Raises OpenListener where others than this machine could come in with neither a password nor an address of
         `terms.allow_from`, unless `open_to_all`; OSError, naming the address, where it cannot be bound.
@@ -107,7 +110,7 @@ class Proxy:
         terms = dataclasses.replace(terms, protocols=frozenset(protocols))
         addresses = await addresses_of(host)
         check_open(host, port, addresses, terms, open_to_all)
-        return self._listen(addresses, port, *self._served(terms))
+        return self._listen(addresses, port, *self._served(terms), interface)
 
     def _served(self, terms: Terms) -> tuple[FirstStage, Terms, frozenset[str]]:
         context, openers = self._context, _openers(terms)
@@ -165,9 +168,12 @@ class Proxy:
         *,
         terms: Terms = Terms(),  # noqa: B008  (frozen)
         header: Version | None = None,
+        interface: str = "",
     ) -> list[Listener]:
         """Connect whoever comes to `target`, a name or address in the tunnel.  `header`: say who it is before."""
-        return self._listen(await addresses_of(host), port, self._forwarding(target, header), terms, frozenset())
+        return self._listen(
+            await addresses_of(host), port, self._forwarding(target, header), terms, frozenset(), interface
+        )
 
     def _forwarding(self, target: tuple[str, int], header: Version | None) -> FirstStage:
         from proxy.forwards import Forward
@@ -189,11 +195,12 @@ class Proxy:
         first_stage: FirstStage,
         terms: Terms,
         protocols: frozenset[str],
+        interface: str,
     ) -> list[Listener]:
         made: list[Listener] = []
         try:
             for address in addresses:
-                sock = bind(address, made[0].port if made else port)
+                sock = bind(address, made[0].port if made else port, interface)
                 made.append(Listener(self._context, sock, first_stage, terms, protocols))
         except BaseException:
             for listener in made:

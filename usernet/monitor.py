@@ -163,11 +163,16 @@ class Change:
     reasons: tuple[str, ...]
 
 
-def source_of(address: Address) -> str | None:
-    """The address that a packet to there would leave from now; None if none would.  Nothing is sent."""
+def source_of(address: Address, mark: int = 0) -> str | None:
+    """The address that a packet to there would leave from now; None if none would.  Nothing is sent.
+
+    `mark`: what the packet would carry.
+    """
     family = socket.AF_INET if len(address) == 2 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            if mark:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
             probe.connect(address)
             return str(probe.getsockname()[0])
     except OSError:

@@ -9,15 +9,15 @@ from usernet import config
 from usernet.errors import ConfigError
 
 
-def read(path: str, *, carry_all: bool = False) -> config.Config:
-    """The configuration.  Raises OSError and ConfigError."""
-    return config.load(path, derive_public=wgkeys.public, carry_all=carry_all)
+def read(path: str, *, carry_all: bool = False, kernel: bool = False) -> config.Config:
+    """The configuration.  `kernel`: there may be a TUN.  Raises OSError and ConfigError."""
+    return config.load(path, derive_public=wgkeys.public, carry_all=carry_all, kernel=kernel)
 
 
-def load(path: str, *, carry_all: bool = False) -> config.Config:
+def load(path: str, *, carry_all: bool = False, kernel: bool = False) -> config.Config:
     """The configuration, or an exit with everything that is wrong with it."""
     try:
-        return read(path, carry_all=carry_all)
+        return read(path, carry_all=carry_all, kernel=kernel)
     except OSError as error:
         raise click.ClickException(
             f"cannot read {click.format_filename(path) or repr(path)}: {error.strerror}"

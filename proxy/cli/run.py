@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -135,6 +136,16 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     help="The admin socket. [default: NAME.sock, by the name of FILE, in /run/usernet as root, else in"
     " $XDG_RUNTIME_DIR/usernet or /tmp/usernet-UID]",
 )
+@click.option(
+    "--tun",
+    metavar="NAMES",
+    help="Interfaces of the kernel's to try, in order, with commas between; userspace-networking is none, and needs no"
+    " privileges. [default: userspace-networking; on Synology usernet0,userspace-networking]",
+)
+@click.option(
+    "--run-hooks", is_flag=True, help="Run the PreUp, PostUp, PreDown and PostDown commands of FILE, where --tun is."
+)
+@click.option("--cleanup", is_flag=True, help="Take away what a crash has left of the --tun interfaces, and end.")
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -171,6 +182,9 @@ def command(
     forward: tuple[str, ...],
     remote: tuple[str, ...],
     socket: str | None,
+    tun: str | None,
+    run_hooks: bool,
+    cleanup: bool,
     allow_anyone: bool,
     loop: str,
     log_format: Literal["text", "json"],
@@ -187,7 +201,13 @@ def command(
         raise click.UsageError("--access-log-file needs --access-log text or json.")
     from proxy.admin import paths
     from proxy.daemon import app, controls, limiting, listeners, logs, notation, process, serving
+    from usernet.tun import candidates
 
+    names = candidates.parse_candidates(tun if tun is not None else candidates.default_candidates())
+    if cleanup:
+        _clean_up(names)
+        return
+    kernel = names != (candidates.USERSPACE,)
     answered = tuple(chain.from_iterable(map(notation.parse_remote, remote)))
     led = tuple(chain.from_iterable(map(notation.parse_forward, forward)))
 
@@ -201,7 +221,7 @@ def command(
     def plan(found: Config) -> list[Listen]:
         return listeners.plan(socks5_server, outbound_http_proxy_listen, found)
 
-    config = with_flags(load(file))
+    config = with_flags(load(file, kernel=kernel))
     if config.stdio_tunnel is not None and access_log != "off" and access_log_file is None:
         raise click.UsageError("standard output is [STDIOTunnel]'s: --access-log needs --access-log-file.")
     logs.set_up_log(verbose + more, log_format)
@@ -217,8 +237,9 @@ def command(
     name = paths.name_of(file)
     where = controls.Where(Path(socket or paths.default_path(name)), socket is not None)
     options = app.Options(
-        lambda: with_flags(read(file)), plan, name, port, dial_timeout, allow_anyone,
+        lambda: with_flags(read(file, kernel=kernel)), plan, name, port, dial_timeout, allow_anyone,
         certificate=certificate, hostnames=hostname, via=via, caps=caps, drain=drain, admin=where,
+        tun=names, run_hooks=run_hooks,
     )  # fmt: skip
     if access_log != "off":
         from proxy.accesslog import AccessLog
@@ -226,6 +247,20 @@ def command(
         options = replace(options, access_log=AccessLog(logs.lines_to(access_log_file), as_json=access_log == "json"))
 
     async def main() -> None:
-        await app.Daemon(config, options).run()
+        await app.run(config, options)
 
     process.run(main(), loop)
+
+
+def _clean_up(names: Sequence[str]) -> None:
+    from usernet.tun.candidates import USERSPACE
+    from usernet.tun.interface import cleanup
+
+    for name in names:
+        if name == USERSPACE:
+            continue
+        try:
+            removed = cleanup(name)
+        except OSError as error:
+            raise click.ClickException(f"--cleanup {name}: {error.strerror or error}") from None
+        click.echo(f"{name}: removed {', '.join(removed)}" if removed else f"{name}: nothing is left of it")

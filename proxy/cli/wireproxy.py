@@ -64,7 +64,7 @@ def command(path: str | None, silent: bool, daemon: bool, info: str | None, conf
     )
 
     async def main() -> None:
-        await app.Daemon(config, options).run()
+        await app.run(config, options)
 
     process.run(main())
 

@@ -12,7 +12,8 @@ import usernet
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit
 from proxy.proxyprotocol import encode
-from usernet.config import ServerTunnel
+from usernet.config import ClientTunnel, Config, ServerTunnel
+from usernet.wire.ip import format_address
 
 
 class Answer:
@@ -107,6 +108,18 @@ class Answering:
     async def close(self) -> None:
         for answer in self._answers.values():
             answer.close()
+
+
+def by_sockets(config: Config) -> list[ClientTunnel]:
+    """The same where the kernel has the tunnel: sockets on our addresses there, which lead to this machine's network.
+
+    The kernel lets a client in before anybody is dialled for it.
+    """
+    return [
+        ClientTunnel(tunnel.kind, format_address(address), tunnel.listen_port, tunnel.target, header=tunnel.header)
+        for tunnel in config.server_tunnels
+        for address, _ in config.interface.addresses
+    ]
 
 
 def shown(tunnel: ServerTunnel) -> str:

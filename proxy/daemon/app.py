@@ -12,21 +12,22 @@ import errno
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import usernet
 from proxy.accesslog import AccessLog
 from proxy.certificate import Certificate
 from proxy.daemon import admitting
 from proxy.daemon.alive import Alive
-from proxy.daemon.answering import Answering
+from proxy.daemon.answering import Answering, by_sockets
 from proxy.daemon.controls import Controls, Tunnel, Where
 from proxy.daemon.draining import Drain
 from proxy.daemon.hello import hello
 from proxy.daemon.joining import join_stdio
 from proxy.daemon.leading import Leading
 from proxy.daemon.limiting import UNLIMITED
-from proxy.daemon.listeners import Listen
+from proxy.daemon.listeners import Listen, inside_each
 from proxy.daemon.look import look
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.pac import PacPage
@@ -37,11 +38,18 @@ from proxy.daemon.wakeups import Wakeups
 from proxy.daemon.watchdog import Watchdog
 from proxy.http.own import OwnPages
 from proxy.status.snapshot import Status
+from usernet.aio.engine import DEFAULT_MTU, Engine
 from usernet.config import Config
 from usernet.config.changes import Changes
 from usernet.errors import ConfigError, UsernetError
 from usernet.filter import PacketFilter
-from usernet.monitor import Change, Monitor
+from usernet.monitor import Change, Monitor, source_of
+from usernet.tun.candidates import USERSPACE, open_first
+from usernet.wire.ip import format_address
+
+if TYPE_CHECKING:
+    from usernet.tun.interface import Interface
+    from usernet.tun.network import KernelNetwork
 
 STOP_WITHIN = 0.8  # s for the tunnel, after the proxy has had one of the 2 s that are promised
 
@@ -68,20 +76,25 @@ class Options:
     caps: Caps | None = None  # None: the defaults
     drain: float = 0.0  # s that connections have to finish when the process is told to stop
     admin: Where | None = None  # the admin socket; None: there is none
+    tun: Sequence[str] = (USERSPACE,)  # interfaces of the kernel's to try, in order
+    run_hooks: bool = False  # whether the file's commands may be run, where there is an interface
 
 
 class Daemon:
     """One tunnel and what is in front of it, from its start to its end."""
 
-    def __init__(self, config: Config, options: Options) -> None:
-        """`config`: what `options.read()` has given.  Belongs to the event loop that runs when it is made."""
+    def __init__(self, config: Config, options: Options, interface: Interface | None = None) -> None:
+        """`config`: what `options.read()` has given.  `interface`: the kernel's, which ends with this.
+
+        Belongs to the event loop that runs when it is made.
+        """
         self.options = options
         self.started = time.time()
         self.stop: asyncio.Event = asyncio.Event()
         self.packet_filter = PacketFilter()  # drops everything until there are listeners
-        self.network = usernet.open_tunnel(
-            config, port=options.port, dial_timeout=options.dial_timeout, packet_filter=self.packet_filter
-        )
+        self._mark = interface.mark if interface is not None else 0
+        self.network = _tunnel(config, options, interface, self.packet_filter)
+        self.interface = interface.name if interface is not None else ""
         self._pac = PacPage(config)
         self.serving = Serving(
             self.network,
@@ -92,8 +105,14 @@ class Daemon:
             certificate=options.certificate,
             pages=OwnPages({b"/proxy.pac": self._pac, b"/wpad.dat": self._pac}, options.hostnames),
             caps=options.caps,
+            interface=self.interface,
+            mark=self._mark,
         )
-        self.answering = Answering(self.network)
+        self.answering: Answering | Leading = (
+            Answering(self.network)
+            if isinstance(self.network, usernet.Network)
+            else Leading(self.serving.host, options.access_log, self.interface)
+        )
         self.leading = Leading(self.network, options.access_log)
         self._drain = Drain(options.drain)
         self._drain.add(self.serving.proxy.drain, self.serving.proxy.unfinished)
@@ -163,7 +182,7 @@ class Daemon:
             log.info("%s", line, extra=UNLIMITED)
         if self.options.info is not None:
             log.info("info: %s", await self._inform(stack, *self.options.info))
-        stack.enter_context(monitored(self.network, self._network_changed))
+        stack.enter_context(monitored(self.network, self._network_changed, self._mark))
         await self.controls.open()
         if self.config.stdio_tunnel is None:
             stack.enter_context(on_hangup(self._hung_up))
@@ -204,8 +223,8 @@ class Daemon:
     async def _prepare(self, config: Config, undo: contextlib.ExitStack) -> Callable[[], None]:
         """Open what is new in it, for now with `undo`; what is returned makes it so, and cannot fail."""
         commits = (
-            await self.serving.prepare(self.options.plan(config), config.access, undo),
-            await self.answering.prepare(config.server_tunnels, undo),
+            await self.serving.prepare(self._listeners(config), config.access, undo),
+            await self._prepare_answering(config, undo),
             await self.leading.prepare(config.client_tunnels, undo),
         )
 
@@ -217,6 +236,16 @@ class Daemon:
             self.alive.ask(config.interface.check_alive, config.interface.check_alive_interval)
 
         return commit
+
+    def _listeners(self, config: Config) -> Sequence[Listen]:
+        listeners = self.options.plan(config)
+        addresses = [format_address(address) for address, _ in config.interface.addresses]
+        return inside_each(listeners, addresses) if self.interface else listeners
+
+    async def _prepare_answering(self, config: Config, undo: contextlib.ExitStack) -> Callable[[], None]:
+        if isinstance(self.answering, Leading):
+            return await self.answering.prepare(by_sockets(config), undo)
+        return await self.answering.prepare(config.server_tunnels, undo)
 
     async def reload(self) -> Changes:
         """Read the file again and be what it says, all of it or nothing.  Connections go on.
@@ -278,6 +307,34 @@ class Daemon:
         return "http://" + format_endpoint(where)
 
 
+async def run(config: Config, options: Options) -> None:
+    """Serve until INT or TERM.  Raises what Daemon.run does, and NoTun."""
+    interface = None
+    if tuple(options.tun) != (USERSPACE,):
+        interface = await open_first(options.tun, config, config.interface.mtu or DEFAULT_MTU, hooks=options.run_hooks)
+    try:
+        await Daemon(config, options, interface).run()
+    finally:
+        if interface is not None:
+            await interface.close()
+
+
+def _tunnel(
+    config: Config, options: Options, interface: Interface | None, packet_filter: PacketFilter
+) -> usernet.Network | KernelNetwork:
+    """In userspace, or with the kernel's interface."""
+    if interface is None:
+        return usernet.open_tunnel(
+            config, port=options.port, dial_timeout=options.dial_timeout, packet_filter=packet_filter
+        )
+    from usernet.tun.network import KernelNetwork
+
+    return KernelNetwork(
+        config, interface, mark=interface.mark,
+        port=options.port, dial_timeout=options.dial_timeout, packet_filter=packet_filter,
+    )  # fmt: skip
+
+
 def said(error: Exception) -> str:
     """Of a reload that failed, for a person: one line."""
     if isinstance(error, ConfigError):
@@ -300,9 +357,9 @@ async def for_as_long(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def monitored(network: usernet.Network, changed: Callable[[Change], None]) -> Iterator[None]:
+def monitored(network: Engine, changed: Callable[[Change], None], mark: int = 0) -> Iterator[None]:
     """While the block lasts, call back with changes of this machine's network."""
-    monitor = Monitor(asyncio.get_running_loop(), changed, network.endpoints)
+    monitor = Monitor(asyncio.get_running_loop(), changed, network.endpoints, source=partial(source_of, mark=mark))
     monitor.start()
     try:
         yield
@@ -310,7 +367,7 @@ def monitored(network: usernet.Network, changed: Callable[[Change], None]) -> It
         monitor.close()
 
 
-async def close(network: usernet.Network) -> None:
+async def close(network: Engine) -> None:
     """Close it, but never hang: a process that was told to stop stops."""
     try:
         async with asyncio.timeout(STOP_WITHIN):

@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import usernet
 from proxy.admin.binding import Bound
 from proxy.admin.paths import SUFFIX, WIREGUARD, AlreadyRunning, SocketError, interface_name, wireguard_directories
 from proxy.admin.server import AdminServer
 from proxy.admin.uapi_server import UapiServer
 from proxy.daemon import wgkeys
 from proxy.daemon.process import log
+from usernet.aio.engine import Engine
 from usernet.config import Config
 from usernet.wireguard.peer import PeerStatistics
 
@@ -29,7 +29,7 @@ class Where(NamedTuple):
 class Tunnel:
     """What `wg` shows and changes."""
 
-    def __init__(self, network: usernet.Network, change: Change) -> None:
+    def __init__(self, network: Engine, change: Change) -> None:
         self._network = network
         self.change = change
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import usernet
 from proxy.daemon.answering import shown
 from proxy.daemon.hints import pac_url, shell_lines
 from proxy.daemon.leading import BoundForward
 from proxy.daemon.narrator import format_endpoint, short_key
 from proxy.daemon.serving import Bound
+from usernet.aio.engine import Engine
 from usernet.config import Config, Peer, format_network
 from usernet.wire.ip import format_address
 
@@ -17,7 +17,7 @@ SHOWN_ALLOWED_IPS = 4
 
 
 def hello(
-    config: Config, network: usernet.Network, bound: Sequence[Bound], forwards: Sequence[BoundForward] = ()
+    config: Config, network: Engine, bound: Sequence[Bound], forwards: Sequence[BoundForward] = ()
 ) -> Iterator[str]:
     """What there is, and what to do with it."""
     yield f"tunnel: {', '.join(network.addresses)}, MTU {network.mtu}, UDP port {network.listen_port}"

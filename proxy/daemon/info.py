@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import h11
 
-import usernet
 from proxy.admin.uapi import describe, encode
 from proxy.daemon.alive import Alive
+from usernet.aio.engine import Engine
 
 SECONDS = 10.0  # for a whole request and its answer
 HEAD_MAX = 16 << 10
@@ -61,7 +61,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pa
     await writer.drain()
 
 
-def pages_of(net: usernet.Network, alive: Alive) -> Callable[[str], Page]:
+def pages_of(net: Engine, alive: Alive) -> Callable[[str], Page]:
     """By path."""
 
     def page(path: str) -> Page:
@@ -74,6 +74,6 @@ def pages_of(net: usernet.Network, alive: Alive) -> Callable[[str], Page]:
     return page
 
 
-def metrics(net: usernet.Network) -> Iterator[tuple[str, object]]:
+def metrics(net: Engine) -> Iterator[tuple[str, object]]:
     """The keys of `get=1` that have a meaning here, in its order."""
     return describe(net.config, net.listen_port, net.statistics().tunnel.peers, secrets=False)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
-import usernet
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import StartError
 from proxy.replies import reason
@@ -12,7 +12,15 @@ from proxy.stdio import PIECE, join
 from usernet.config import StdioTunnel
 
 
-async def join_stdio(network: usernet.Network, tunnel: StdioTunnel, stop: asyncio.Event) -> None:
+class StreamNet(Protocol):
+    """What is needed of a network; `usernet.Network` is one."""
+
+    async def open_connection(
+        self, host: str, port: int, *, limit: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
+
+
+async def join_stdio(network: StreamNet, tunnel: StdioTunnel, stop: asyncio.Event) -> None:
     """Until the end of both directions, or the stop.  StartError where there is no connection, or it breaks."""
     where = format_endpoint(tunnel.target)
 

@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import usernet
 from proxy.accesslog import AccessLog
 from proxy.binding import addresses_of, bind_udp
 from proxy.client import Terms
@@ -47,8 +47,10 @@ class _Lead:
 class Leading:
     """All of them that there are at present.  They change in two steps: see `prepare`."""
 
-    def __init__(self, net: usernet.Network, access_log: AccessLog | None = None) -> None:
+    def __init__(self, net: Any, access_log: AccessLog | None = None, interface: str = "") -> None:
+        """`net`: where they lead to.  `interface`: for what comes by that one alone."""
         self._net = net
+        self._interface = interface
         self._access_log = access_log
         self._proxy: Proxy | None = None  # whoever comes by TCP is its client
         self._leads: dict[tuple[object, ...], _Lead] = {}
@@ -89,14 +91,15 @@ class Leading:
             self._proxy = Proxy(self._net, limits=limits, access_log=self._access_log)
         tunnel = lead.tunnel
         lead.listeners = await self._proxy.forward(
-            tunnel.host, tunnel.port, tunnel.target, terms=_terms(tunnel), header=tunnel.header
-        )
+            tunnel.host, tunnel.port, tunnel.target,
+            terms=_terms(tunnel), header=tunnel.header, interface=self._interface,
+        )  # fmt: skip
         lead.names = [(one.address, one.port) for one in lead.listeners]
 
     async def _open_udp(self, lead: _Lead) -> None:
         tunnel, names = lead.tunnel, lead.names
         for address in await addresses_of(tunnel.host):
-            sock = bind_udp(address, names[0][1] if names else tunnel.port)
+            sock = bind_udp(address, names[0][1] if names else tunnel.port, self._interface)
             opened = await asyncio.get_running_loop().create_datagram_endpoint(
                 lambda: UdpForward(self._net, tunnel.target, _idle(tunnel)), sock=sock
             )

@@ -65,6 +65,15 @@ def plan(socks5: Sequence[str], http: Sequence[str], config: Config) -> list[Lis
     return list(merged.values())
 
 
+def inside_each(listeners: Sequence[Listen], addresses: Sequence[str]) -> list[Listen]:
+    """Those inside the tunnel on every address, as one on each: a socket of the kernel's has one, or all of them."""
+    return [
+        replace(listen, host=host)
+        for listen in listeners
+        for host in (addresses if listen.inside and not listen.host else (listen.host,))
+    ]
+
+
 def need_http(listeners: Sequence[Listen], flag: str) -> None:
     """Raise ListenError where a flag would have no effect."""
     if not any(listen.http for listen in listeners):

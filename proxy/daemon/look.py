@@ -11,6 +11,7 @@ from proxy.daemon.narrator import format_endpoint
 from proxy.status.snapshot import PeerStatus, Status
 from usernet.burst import default_kernel
 from usernet.config import Peer, format_network
+from usernet.tun.candidates import USERSPACE
 from usernet.wireguard.crypto import PrivateKey
 from usernet.wireguard.peer import PeerStatistics
 
@@ -24,7 +25,10 @@ def look(daemon: Daemon) -> Status:
     network, config = daemon.network, daemon.config
     statistics, proxy = network.statistics(), daemon.serving.proxy.statistics()
     configured = {peer.public_key: peer for peer in config.peers}
-    drops = {"tunnel": dict(statistics.tunnel.drops), "stack": dict(statistics.host.drops)}
+    drops = {"tunnel": dict(statistics.tunnel.drops)}
+    for inside in ("host", "tun"):
+        if (found := getattr(statistics, inside, None)) is not None:
+            drops["stack" if inside == "host" else inside] = dict(found.drops)
     if statistics.udp is not None:
         drops["socket"] = dict(statistics.udp.drops)
     if statistics.filter is not None:
@@ -35,7 +39,7 @@ def look(daemon: Daemon) -> Status:
         pid=os.getpid(),
         state="stopping" if daemon.stop.is_set() else "running",
         started=daemon.started,
-        mode="userspace-networking",
+        mode=daemon.interface or USERSPACE,
         kernel=default_kernel().name,
         loop=daemon.loop_name,
         public_key=_text(PrivateKey(config.interface.private_key).public_key),

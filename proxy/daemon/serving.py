@@ -105,9 +105,13 @@ class Serving:
         certificate: Certificate | None = None,
         pages: OwnPages | None = None,
         caps: Caps | None = None,
+        interface: str = "",
+        mark: int = 0,
     ) -> None:
+        """`interface`: the kernel's, where it has the tunnel; `mark`: what direct connections keep out of that by."""
         self._net: Any = net
-        self.host = HostNet()
+        self._interface = interface
+        self.host = HostNet(mark)
         self._allow_anyone = allow_anyone
         self._certificate = certificate
         self._open: dict[tuple[object, ...], _Opened] = {}
@@ -182,6 +186,10 @@ class Serving:
         where, protocols, anyone = (listen.host, listen.port), _protocols(listen), self._allow_anyone
         proxy = self.proxy
         try:
+            if listen.inside and self._interface:
+                return await proxy.listen(
+                    *where, protocols=protocols, terms=terms, open_to_all=anyone, interface=self._interface
+                )
             if listen.inside:
                 return await proxy.listen_inside(
                     self._net, *where, protocols=protocols, terms=terms, open_to_all=anyone

@@ -480,12 +480,12 @@ async def test_a_new_socket_that_cannot_be_had_yet(
 ) -> None:
     real, failures = sockets.open_sockets, 2  # the present port, and any
 
-    def open_sockets(port: int) -> list[socket.socket]:
+    def open_sockets(port: int, mark: int) -> list[socket.socket]:
         nonlocal failures
         failures -= 1
         if failures >= 0:
             raise OSError(errno.EMFILE, "Too many open files")
-        return real(port)
+        return real(port, mark)
 
     monkeypatch.setattr(engine_module, "REBIND_RETRY", 0.01)
     async with udp_pair() as pair:

@@ -158,10 +158,10 @@ def test_any_port_is_free_for_both(monkeypatch: pytest.MonkeyPatch, run: Run, op
     """The port the first family was given may be in use in the second: then another one is tried."""
     real, busy = sockets._open_one, [True, True]
 
-    def open_one(family: socket.AddressFamily, port: int) -> socket.socket | None:
+    def open_one(family: socket.AddressFamily, port: int, mark: int) -> socket.socket | None:
         if family == socket.AF_INET6 and busy.pop():
             raise OSError(errno.EADDRINUSE, "in use")
-        return real(family, port)
+        return real(family, port, mark)
 
     async def test() -> None:
         busy.insert(0, False)
@@ -177,13 +177,13 @@ def test_one_family_alone(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Ope
 
     async def test() -> None:
         monkeypatch.setattr(
-            sockets, "_open_one", lambda family, port: None if family == socket.AF_INET6 else real(family, port)
+            sockets, "_open_one", lambda family, *others: None if family == socket.AF_INET6 else real(family, *others)
         )
         link = opened()
         assert [family.family for family in link.statistics().families] == ["IPv4"]
         assert link.send(send_burst((V6, 9, 0, 0), datagrams(3, 100)))
         assert drops(link) == {"no-ipv6": 3}
-        monkeypatch.setattr(sockets, "_open_one", lambda family, port: None)
+        monkeypatch.setattr(sockets, "_open_one", lambda *_: None)
         with pytest.raises(OSError, match="neither IPv4 nor IPv6"):
             opened()
 
@@ -244,11 +244,11 @@ def test_rebind_falls_back(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Op
     asked: list[int] = []
     real = sockets.open_sockets
 
-    def open_sockets(port: int) -> list[socket.socket]:
+    def open_sockets(port: int, mark: int) -> list[socket.socket]:
         asked.append(port)
         if port:
             raise OSError(errno.EADDRINUSE, "in use")
-        return real(port)
+        return real(port, mark)
 
     async def test() -> None:
         probe = opened()

@@ -199,11 +199,25 @@ def test_refused(text: str, line: int, message: str) -> None:
     assert message in problem
 
 
+KERNEL = (
+    "FwMark = 0xca6c\nTable = off\nPreUp = a\nPostUp = b\nPostUp = c %i\nPreDown = d\nPostDown =\nSaveConfig = true\n"
+)
+
+
+def test_with_a_tun_they_mean_something() -> None:
+    found = parse(INTERFACE + KERNEL + PEER_SECTION, "f", kernel=True)
+    own = found.interface
+    assert (own.fwmark, own.table) == (0xCA6C, 0)
+    assert (own.pre_up, own.post_up, own.pre_down, own.post_down) == (("a",), ("b", "c %i"), ("d",), ())
+    assert [problem.message.split()[0] for problem in found.warnings if "not applicable" in problem.message] == [
+        "SaveConfig"
+    ]
+    for text, value in (("auto", None), ("main", 254), ("1234", 1234)):
+        assert parse(INTERFACE + f"Table = {text}\n" + PEER_SECTION, "f", kernel=True).interface.table == value
+
+
 def test_not_applicable_is_named_and_not_run() -> None:
-    extra = (
-        "FwMark = 0xca6c\nTable = off\nPreUp = a\nPostUp = b\nPostUp = c\nPreDown = d\nPostDown =\nSaveConfig = true\n"
-    )
-    found = warned(INTERFACE + extra + PEER_SECTION)
+    found = warned(INTERFACE + KERNEL + PEER_SECTION)
     assert len(found) == 8
     assert all("not applicable here" in line for line in found)
     assert found[0].startswith("f:5: FwMark is not applicable here: ")

@@ -44,8 +44,8 @@ KEY = base64.b64encode(bytes(range(200, 232))).decode()
         (values.reserved, "AQID", b"\1\2\3"),
         (values.boolean, "True", True),
         (values.dns, "1.1.1.1, 2606:4700:4700:0::1111, lan", ("1.1.1.1", "2606:4700:4700::1111", "lan")),
-        (values.fwmark, "0xFFFFFFFF", None),
-        (values.fwmark, "off", None),
+        (values.fwmark, "0xFFFFFFFF", 0xFFFFFFFF),
+        (values.fwmark, "off", 0),
         (values.credential, "x" * 255, "x" * 255),
     ],
 )

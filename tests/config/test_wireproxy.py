@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_each_problem_names_its_own_file(main: Path) -> None:
 
 def test_warnings_name_their_own_file(main: Path) -> None:
     main.write_text("WGConfig = wg.conf\n[http]\nBindAddress = :1\n")
-    (main.parent / "wg.conf").write_text(GOOD.replace("DNS", "Table"))
+    (main.parent / "wg.conf").write_text(re.sub("DNS = .*", "Table = off", GOOD))
     assert [str(w).replace(str(main.parent), "DIR").partition(": ")[0] for w in load(main).warnings] == [
         "DIR/wireproxy.conf:2",
         "DIR/wg.conf:1",

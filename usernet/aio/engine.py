@@ -19,7 +19,6 @@ from usernet.aio.reach import Reach
 from usernet.aio.resolver import Resolver
 from usernet.aio.runtime import Tasks, boottime, log
 from usernet.aio.sealer import second_core
-from usernet.aio.sockets import open_sockets
 from usernet.aio.udp import UdpLink, UdpStatistics
 from usernet.burst import default_kernel
 from usernet.burst.packets import Address
@@ -88,10 +87,14 @@ class Engine:
         """Give it other addresses or another MTU, routes and so on.  Raises OSError; then it is as before."""
         raise NotImplementedError
 
+    def _mark(self) -> int:
+        """What outer packets carry for the kernel's rules; 0 is nothing."""
+        return 0
+
     async def _leave(self) -> None:
         """End what is open inside, with a moment for what is on its way."""
 
-    def _close_inside(self) -> None:
+    async def _close_inside(self) -> None:
         """The pump has stopped: nothing is left of it."""
         raise NotImplementedError
 
@@ -117,7 +120,7 @@ class Engine:
             timing=self._timing,
         )
         if self._datagram_link is None:
-            self._datagram_link = UdpLink.open(loop, self.listen_port)
+            self._datagram_link = UdpLink.open(loop, self.listen_port, self._mark())
         self._endpoints = Endpoints(self._tasks, self._on_endpoint)
         self._reach = Reach(self.config, self._tunnel, self._endpoints, self._wake)
         self._resolver = Resolver(self._ways(), self._tasks)
@@ -147,7 +150,7 @@ class Engine:
             await self._leave()
         finally:
             self._device.close()
-            self._close_inside()
+            await self._close_inside()
             if self._datagram_link is not None:
                 self._datagram_link.close()
         await asyncio.sleep(0)  # connection_lost of what was open
@@ -273,7 +276,7 @@ class Engine:
             return changes
         port = self._port_of(config)
         link = self._datagram_link if port != self._port_of(self.config) else None
-        prepared = open_sockets(port) if isinstance(link, UdpLink) else []  # what may fail comes first
+        prepared = link.prepare(port) if isinstance(link, UdpLink) else []  # what may fail comes first
         try:
             await self._change_inside(config, changes)
         except BaseException:

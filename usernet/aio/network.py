@@ -84,7 +84,7 @@ class Network(Engine):
             await asyncio.sleep(LINGER_STEP)
         self._link.end(flushing=False)
 
-    def _close_inside(self) -> None:
+    async def _close_inside(self) -> None:
         self._link.end(flushing=False)  # again, should the wait have been cancelled
         self._link.close()
 

@@ -44,11 +44,14 @@ class FamilyStatistics:
     kernel_drops: int  # since it was opened, because nobody took them out of the receive buffer in time
 
 
-def open_sockets(port: int) -> list[socket.socket]:
-    """Sockets of all families there are, bound to `port` of every address; 0 picks a port free for all of them."""
+def open_sockets(port: int, mark: int = 0) -> list[socket.socket]:
+    """Sockets of all families there are, bound to `port` of every address; 0 picks a port free for all of them.
+
+    `mark` (SO_MARK, not 0) is for the kernel's rules, and needs privileges.
+    """
     for _ in range(_PORT_TRIES):
         try:
-            return _open_on(port)
+            return _open_on(port, mark)
         except OSError as error:
             # The kernel picked one for the first family that the second has in use.
             if port or error.errno != errno.EADDRINUSE:
@@ -56,11 +59,11 @@ def open_sockets(port: int) -> list[socket.socket]:
     raise OSError(errno.EADDRINUSE, "no UDP port was free for both IPv4 and IPv6")
 
 
-def _open_on(port: int) -> list[socket.socket]:
+def _open_on(port: int, mark: int) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for family in _FAMILIES:
-            sock = _open_one(family, port)
+            sock = _open_one(family, port, mark)
             if sock is not None:
                 sockets.append(sock)
                 port = sock.getsockname()[1]
@@ -73,7 +76,7 @@ def _open_on(port: int) -> list[socket.socket]:
     return sockets
 
 
-def _open_one(family: socket.AddressFamily, port: int) -> socket.socket | None:
+def _open_one(family: socket.AddressFamily, port: int, mark: int) -> socket.socket | None:
     """None if this machine has no such family."""
     try:
         sock = socket.socket(family, socket.SOCK_DGRAM)
@@ -83,6 +86,8 @@ def _open_one(family: socket.AddressFamily, port: int) -> socket.socket | None:
         raise
     try:
         sock.setblocking(False)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((_WILDCARDS[family], port))

@@ -61,8 +61,11 @@ class UdpStatistics:
 class UdpLink:
     """A DatagramLink over sockets of both families on one port."""
 
-    def __init__(self, loop: AbstractEventLoop, socks: list[socket.socket], requested_port: int = 0) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, socks: list[socket.socket], requested_port: int = 0, mark: int = 0
+    ) -> None:
         self._loop = loop
+        self._mark = mark
         self._requested_port = requested_port
         self._arena = memoryview(bytearray(ARENA_BYTES))  # calloc: pages cost memory only once written
         self._on_readable: Callable[[], None] | None = None
@@ -74,9 +77,12 @@ class UdpLink:
         self._adopt(socks)
 
     @classmethod
-    def open(cls, loop: AbstractEventLoop, port: int = 0) -> UdpLink:
-        """Bind to `port` (0: any that is free for both families).  OSError names the port if it is taken."""
-        return cls(loop, sockets.open_sockets(port), port)
+    def open(cls, loop: AbstractEventLoop, port: int = 0, mark: int = 0) -> UdpLink:
+        """Bind to `port` (0: any that is free for both families).  OSError names the port if it is taken.
+
+        `mark`: what packets carry for the kernel's rules; 0 is nothing.
+        """
+        return cls(loop, sockets.open_sockets(port, mark), port, mark)
 
     def rebind(self) -> None:
         """New sockets on the requested port, or else the current one, or else any.  OSError if even that fails."""
@@ -84,15 +90,19 @@ class UdpLink:
         self._close_sockets()
         for port in dict.fromkeys((self._requested_port or current, current, 0)):
             try:
-                self._adopt(sockets.open_sockets(port))
+                self._adopt(self.prepare(port))
             except OSError:
                 if port == 0:
                     raise
             else:
                 return
 
+    def prepare(self, port: int) -> list[socket.socket]:
+        """Sockets like these on another port.  OSError names it if it is taken."""
+        return sockets.open_sockets(port, self._mark)
+
     def move(self, port: int, socks: list[socket.socket]) -> None:
-        """Leave the present port for sockets of `open_sockets(port)`."""
+        """Leave the present port for those of `prepare`."""
         self._close_sockets()
         self._requested_port = port
         self._adopt(socks)

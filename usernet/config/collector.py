@@ -17,7 +17,9 @@ Values = dict[str, Any]
 class Collector:
     """The problems and warnings of a configuration.  `file`: that of what is looked at just now."""
 
-    def __init__(self, file: str, environ: Mapping[str, str]) -> None:
+    def __init__(self, file: str, environ: Mapping[str, str], *, kernel: bool) -> None:
+        """`kernel`: there may be a TUN, for which some keys mean something."""
+        self.kernel = kernel
         self.file = file
         self.environ = environ
         self.problems: list[Problem] = []
@@ -57,7 +59,7 @@ class Collector:
                 value = key.parse(entry.value if key.not_applicable else expand(entry.value, self.environ))
             except BadValue as bad:
                 self.wrong(entry.line, f"{key.name}: {bad.message}", bad.remedy)
-            if key.not_applicable:
+            if key.not_applicable and not (self.kernel and key.kernel):
                 self.warn(entry.line, f"{key.name} is not applicable here: {key.not_applicable}", key.remedy)
             if key.several:
                 into.setdefault(name, []).append((value, entry.line))

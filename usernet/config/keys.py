@@ -20,6 +20,7 @@ class Key:
     several: bool = False
     not_applicable: str = ""  # why it does nothing here
     remedy: str = ""
+    kernel: bool = False  # but with a TUN it does
 
 
 def _table(*keys: Key) -> Mapping[str, Key]:
@@ -28,6 +29,11 @@ def _table(*keys: Key) -> Mapping[str, Key]:
 
 _NEVER_RUN = "usernet changes nothing on this machine, so there is nothing to do before or after: it is not run"
 _LEAVE_OUT = "take the line out, or ignore this"
+
+
+def _hook(name: str) -> Key:
+    return Key(name, values.command, True, _NEVER_RUN, _LEAVE_OUT, kernel=True)
+
 
 INTERFACE = _table(
     Key("PrivateKey", values.key),
@@ -38,12 +44,9 @@ INTERFACE = _table(
     Key("Inbound", inbound.inbound, several=True),
     Key("CheckAlive", values.addresses, several=True),
     Key("CheckAliveInterval", values.interval),
-    Key("FwMark", values.fwmark, False, "marking packets needs privileges and usernet has none", _LEAVE_OUT),
-    Key("Table", values.anything, False, "usernet sets no routes on this machine", _LEAVE_OUT),
-    Key("PreUp", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
-    Key("PostUp", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
-    Key("PreDown", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
-    Key("PostDown", values.anything, True, _NEVER_RUN, _LEAVE_OUT),
+    Key("FwMark", values.fwmark, False, "without --tun there is nothing to mark packets for", _LEAVE_OUT, kernel=True),
+    Key("Table", values.table, False, "without --tun usernet sets no routes on this machine", _LEAVE_OUT, kernel=True),
+    *map(_hook, ("PreUp", "PostUp", "PreDown", "PostDown")),
     Key("SaveConfig", values.boolean, False, "usernet never writes this file", _LEAVE_OUT),
 )
 

@@ -49,6 +49,12 @@ class Interface:
     listen_port: int | None = None  # outer UDP; None: any
     check_alive: tuple[str, ...] = ()  # IP literals that are pinged, to know whether the tunnel works
     check_alive_interval: int = 5  # s
+    table: int | None = None  # of the kernel's, for routes to a TUN; None: as wg-quick chooses, 0: none
+    fwmark: int = 0  # of outer packets; 0: none
+    pre_up: tuple[str, ...] = ()  # commands, as the four that follow
+    post_up: tuple[str, ...] = ()
+    pre_down: tuple[str, ...] = ()
+    post_down: tuple[str, ...] = ()
     inbound: tuple[Inbound, ...] = ()
     line: int = 0
 

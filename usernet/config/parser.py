@@ -22,14 +22,22 @@ from usernet.config.sections import Sections
 from usernet.config.values import BadValue, is_address, mask
 from usernet.errors import ConfigError, Problem
 
+HOOKS = ("pre_up", "post_up", "pre_down", "post_down")
+
 DerivePublic = Callable[[bytes], bytes]
 
 
-def load(path: str | os.PathLike[str], *, derive_public: DerivePublic | None = None, carry_all: bool = False) -> Config:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    derive_public: DerivePublic | None = None,
+    carry_all: bool = False,
+    kernel: bool = False,
+) -> Config:
     """Read and parse a file.  OSError where it cannot be read, ConfigError where it cannot be used."""
     name = os.fspath(path)
     text, exposed = files.read(name)
-    return parse(text, name, derive_public=derive_public, world_readable=exposed, carry_all=carry_all)
+    return parse(text, name, derive_public=derive_public, world_readable=exposed, carry_all=carry_all, kernel=kernel)
 
 
 def parse(
@@ -40,16 +48,15 @@ def parse(
     world_readable: bool = False,
     environ: Mapping[str, str] | None = None,
     carry_all: bool = False,
+    kernel: bool = False,
 ) -> Config:
     """Parse the text of a file.  `derive_public` (private key -> public key) lets a peer with our own key be found.
 
     `environ`: what values such as $NAME refer to, else this process's environment.  `carry_all`: a peer without
-    AllowedIPs has every address, as wireproxy has it.
+    AllowedIPs has every address, as wireproxy has it.  `kernel`: there may be a TUN, for Table, FwMark and commands.
     """
-    builder = _Builder(
-        Collector(filename, os.environ if environ is None else environ), derive_public, world_readable, carry_all
-    )
-    collector = builder.collector
+    collector = Collector(filename, os.environ if environ is None else environ, kernel=kernel)
+    builder = _Builder(collector, derive_public, world_readable, carry_all)
     config = builder.build(read_lines(text, filename, collector.problems))
 
     def order(problem: Problem) -> tuple[bool, int]:
@@ -201,6 +208,9 @@ class _Builder:
             check_alive=tuple(dict.fromkeys(joined(found, "checkalive"))),
             check_alive_interval=single(found, "checkaliveinterval", 5),
             inbound=tuple(dict.fromkeys(joined(found, "inbound"))),
+            table=single(found, "table"),
+            fwmark=single(found, "fwmark", 0),
+            **{hook: tuple(joined(found, hook.replace("_", ""))) for hook in HOOKS},
             line=line,
         )
 

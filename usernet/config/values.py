@@ -94,11 +94,27 @@ def keepalive(text: str) -> int:
     return 0 if text.lower() == "off" else number(text, 0, 65535, "write `off` or a number of seconds such as 25")
 
 
-def fwmark(text: str) -> None:
-    if not _FWMARK.fullmatch(text) or (
-        text.lower() != "off" and int(text, 0 if "x" in text.lower() else 10) >= 1 << 32
-    ):
+def fwmark(text: str) -> int:
+    """0 for `off`."""
+    if text.lower() == "off":
+        return 0
+    mark = int(text, 0 if "x" in text.lower() else 10) if _FWMARK.fullmatch(text) else 1 << 32
+    if mark >= 1 << 32:
         raise BadValue(f"{shown(text)} is not a mark", "write `off`, or a number of 32 bits such as 0xca6c")
+    return mark
+
+
+def table(text: str) -> int | None:
+    """One of the kernel's routing tables; None for `auto`, 0 for `off`."""
+    named = {"auto": None, "off": 0, "default": 253, "main": 254, "local": 255}
+    if text.lower() in named:
+        return named[text.lower()]
+    return number(text, 1, (1 << 32) - 1, "write `auto`, `off`, or the number of a table")
+
+
+def command(text: str) -> tuple[str, ...]:
+    """A shell's, whatever it is; nothing is none."""
+    return (text,) if text else ()
 
 
 def network(text: str) -> Network:
@@ -289,7 +305,3 @@ def addresses(text: str) -> tuple[str, ...]:
 
 def interval(text: str) -> int:
     return number(text, 1, 86_400, "write the seconds between two pings, such as 5")
-
-
-def anything(text: str) -> str:
-    return text

@@ -10,15 +10,17 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from usernet.aio.connect import HAPPY_EYEBALLS_DELAY, carried_addresses, interleave, race
-from usernet.aio.engine import Engine
+from usernet.aio.engine import DEFAULT_MTU, Engine, EngineStatistics
 from usernet.aio.server import ProtocolFactory
 from usernet.aio.streams import DEFAULT_LIMIT, open_connection
 from usernet.links import PacketLink
+from usernet.tun.link import TunLink, TunStatistics
 from usernet.tun.sockets import ECHO_BYTES, Datagrams, bound_socket, echo, echo_socket, family_of
 from usernet.wire.ip import format_address
 
@@ -29,25 +31,36 @@ if TYPE_CHECKING:
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.BaseProtocol)
 
 
+@dataclass(frozen=True, slots=True)
+class KernelStatistics(EngineStatistics):
+    """With what went to the kernel, and came from there."""
+
+    tun: TunStatistics
+
+
 class Inside(Protocol):
     """An interface of the kernel's, with its addresses, routes and name servers; `link` is its packets."""
 
     name: str
-    link: PacketLink
+    link: TunLink
 
-    async def change(self, config: Config) -> None:
+    async def change(self, config: Config, mtu: int) -> None:
         """Other addresses, routes, MTU or name servers.  Raises OSError; then it is as before."""
 
-    def close(self) -> None:
-        """Take away all that was set.  Never raises."""
+    async def close(self) -> None:
+        """Take away all that was set.  Never raises; idempotent."""
 
 
 class KernelNetwork(Engine):
-    """`make` opens the interface, once the outer socket is there.  See Engine for the other arguments."""
+    """`inside` is the interface, opened already; it ends with this.  `mark`: of outer packets, see Interface.
 
-    def __init__(self, config: Config, make: Callable[[Config], Awaitable[Inside]], **options: Any) -> None:
+    See Engine for the other arguments.
+    """
+
+    def __init__(self, config: Config, inside: Inside, *, mark: int = 0, **options: Any) -> None:
         super().__init__(config, **options)
-        self._make = make
+        self._inside = inside
+        self._own_mark = mark
 
     async def __aenter__(self) -> KernelNetwork:
         await self.start()
@@ -57,17 +70,24 @@ class KernelNetwork(Engine):
         await self.close()
 
     async def _open_inside(self, loop: asyncio.AbstractEventLoop) -> PacketLink:
-        self._inside = await self._make(self.config)
         return self._inside.link
 
-    async def _change_inside(self, config: Config, changes: Changes) -> None:
-        await self._inside.change(config)
+    def _mark(self) -> int:
+        return self._own_mark
 
-    def _close_inside(self) -> None:
-        self._inside.close()
+    async def _change_inside(self, config: Config, changes: Changes) -> None:
+        await self._inside.change(config, config.interface.mtu or DEFAULT_MTU)
+
+    async def _close_inside(self) -> None:
+        await self._inside.close()
 
     def _ways(self) -> KernelNetwork:
         return self
+
+    def statistics(self) -> KernelStatistics:
+        return KernelStatistics(
+            self._tunnel.statistics(), self._udp_statistics(), self._filter_statistics(), self._inside.link.statistics()
+        )
 
     @property
     def interface(self) -> str:

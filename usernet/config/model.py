@@ -51,10 +51,10 @@ class Interface:
     check_alive_interval: int = 5  # s
     table: int | None = None  # of the kernel's, for routes to a TUN; None: as wg-quick chooses, 0: none
     fwmark: int = 0  # of outer packets; 0: none
-    pre_up: tuple[str, ...] = ()  # commands, as the four that follow
-    post_up: tuple[str, ...] = ()
-    pre_down: tuple[str, ...] = ()
-    post_down: tuple[str, ...] = ()
+    pre_up: tuple[str, ...] = field(default=(), repr=False)  # commands, as the three that follow; a key may be in them
+    post_up: tuple[str, ...] = field(default=(), repr=False)
+    pre_down: tuple[str, ...] = field(default=(), repr=False)
+    post_down: tuple[str, ...] = field(default=(), repr=False)
     inbound: tuple[Inbound, ...] = ()
     line: int = 0
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from usernet.aio.runtime import log
 from usernet.config import Config, format_network
+from usernet.config.lines import shown
 from usernet.tun.device import open_tun
 from usernet.tun.link import TunLink
 from usernet.tun.wanted import MAIN_TABLE, Wanted, own_table, priorities, wanted
@@ -146,10 +147,10 @@ class Interface:
         """As wg-quick does: in a shell, %i being the interface.  OSError where one fails."""
         for command in commands if self._hooks else ():
             text = command.replace("%i", self.name)
-            log.info("%s: running %s", self.name, text)
+            log.info("%s: running %s", self.name, shown(command))
             done = subprocess.run(["/bin/sh", "-c", text], stdin=subprocess.DEVNULL)
             if done.returncode:
-                raise OSError(errno.ECANCELED, f"{text!r} ended with status {done.returncode}")
+                raise OSError(errno.ECANCELED, f"{shown(command)} ended with status {done.returncode}")
 
     async def close(self) -> None:
         if not self._closed:

@@ -35,6 +35,7 @@ class LoopNet(HostNet):
     """The proxy's network, over the loop's own sockets.  `names` are all the names there are; `fail` raises instead."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.reverse_names: dict[str, list[str]] = {"127.0.0.1": ["origin.test"]}
         self.names: dict[str, list[str]] = {"origin.test": ["127.0.0.1"], "v6.test": ["::1"]}
         self.fail: BaseException | None = None

@@ -168,7 +168,7 @@ def fail_to_accept(monkeypatch: pytest.MonkeyPatch, *errors: int) -> None:
     def failing(sock: socket.socket) -> socket.socket:
         return Failing(sock.family, sock.type, sock.proto, sock.detach())
 
-    monkeypatch.setattr("proxy.server.bind", lambda address, port: failing(bind(address, port)))
+    monkeypatch.setattr("proxy.server.bind", lambda *where: failing(bind(*where)))
 
 
 @pytest.mark.parametrize("name", ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EINVAL"])

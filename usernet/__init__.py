@@ -28,6 +28,7 @@ from usernet.errors import (
 if TYPE_CHECKING:
     from usernet.aio.datagram_forwarder import DatagramForwarder, DatagramForwarderStatistics
     from usernet.aio.datagrams import Datagrams
+    from usernet.aio.engine import Memory
     from usernet.aio.forwarder import ForwarderStatistics, Inbound, StreamForwarder
     from usernet.aio.network import Network, NetworkStatistics
     from usernet.aio.server import Server
@@ -48,6 +49,7 @@ __all__ = [
     "ForwarderStatistics",
     "HostUnreachable",
     "Inbound",
+    "Memory",
     "NameNotFound",
     "NameServerFailed",
     "Network",
@@ -73,6 +75,7 @@ _LAZY = {
     "FilterStatistics": "usernet.filter",
     "ForwarderStatistics": "usernet.aio.forwarder",
     "Inbound": "usernet.aio.forwarder",
+    "Memory": "usernet.aio.engine",
     "Network": "usernet.aio.network",
     "NetworkStatistics": "usernet.aio.network",
     "PacketFilter": "usernet.filter",
@@ -88,12 +91,14 @@ def open_tunnel(
     port: int | None = None,
     dial_timeout: float = 10.0,
     packet_filter: PacketFilter | None = None,
+    memory: Memory | None = None,
 ) -> Network:
     """The network inside the tunnel that `config`, a wg-quick file or what was read from one, describes.
 
     Use it with `async with`, or call its start() and close().  port: the outer UDP port, 0 = any, None = as configured.
     dial_timeout: seconds for each connection, name and handshake included.  packet_filter: what it lets in comes in
-    from the tunnel; without one it is what listeners answer.  A file's warnings go to the log `usernet`.
+    from the tunnel; without one it is what listeners answer.  memory: what `Network.memory()` gave before.  A file's
+    warnings go to the log `usernet`.
     Raises ConfigError, and OSError where the file cannot be read.
     """
     from usernet.aio.network import Network
@@ -105,7 +110,7 @@ def open_tunnel(
         config = load(config, derive_public=lambda key: PrivateKey(key).public_key)
         for warning in config.warnings:
             log.warning("%s", warning)
-    return Network(config, port=port, dial_timeout=dial_timeout, packet_filter=packet_filter)
+    return Network(config, port=port, dial_timeout=dial_timeout, packet_filter=packet_filter, memory=memory)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
 from proxy.daemon import wgkeys
@@ -9,15 +11,19 @@ from usernet import config
 from usernet.errors import ConfigError
 
 
-def read(path: str, *, carry_all: bool = False, kernel: bool = False) -> config.Config:
-    """The configuration.  `kernel`: there may be a TUN.  Raises OSError and ConfigError."""
-    return config.load(path, derive_public=wgkeys.public, carry_all=carry_all, kernel=kernel)
+def read(
+    path: str, *, carry_all: bool = False, kernel: bool = False, generate: Callable[[], bytes] | None = None
+) -> config.Config:
+    """The configuration.  See usernet.config.parse for the others.  Raises OSError and ConfigError."""
+    return config.load(path, derive_public=wgkeys.public, carry_all=carry_all, kernel=kernel, generate=generate)
 
 
-def load(path: str, *, carry_all: bool = False, kernel: bool = False) -> config.Config:
+def load(
+    path: str, *, carry_all: bool = False, kernel: bool = False, generate: Callable[[], bytes] | None = None
+) -> config.Config:
     """The configuration, or an exit with everything that is wrong with it."""
     try:
-        return read(path, carry_all=carry_all, kernel=kernel)
+        return read(path, carry_all=carry_all, kernel=kernel, generate=generate)
     except OSError as error:
         raise click.ClickException(
             f"cannot read {click.format_filename(path) or repr(path)}: {error.strerror}"

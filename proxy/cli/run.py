@@ -137,6 +137,18 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     " $XDG_RUNTIME_DIR/usernet or /tmp/usernet-UID]",
 )
 @click.option(
+    "--state",
+    metavar="WHERE",
+    help="What outlives a restart is kept there: a file, mem: (nowhere), kube:SECRET, or"
+    " arn:aws:ssm:...:parameter/NAME[?kmsKey=KEY]. [default: NAME.state in --statedir]",
+)
+@click.option(
+    "--statedir",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="[default: $STATE_DIRECTORY, /var/lib/usernet as root, else ~/.local/state/usernet]",
+)
+@click.option(
     "--tun",
     metavar="NAMES",
     help="Interfaces of the kernel's to try, in order, with commas between; userspace-networking is none, and needs no"
@@ -182,6 +194,8 @@ def command(
     forward: tuple[str, ...],
     remote: tuple[str, ...],
     socket: str | None,
+    state: str | None,
+    statedir: str | None,
     tun: str | None,
     run_hooks: bool,
     cleanup: bool,
@@ -200,7 +214,8 @@ def command(
     if access_log_file is not None and access_log == "off":
         raise click.UsageError("--access-log-file needs --access-log text or json.")
     from proxy.admin import paths
-    from proxy.daemon import app, controls, limiting, listeners, logs, notation, process, serving
+    from proxy.daemon import app, controls, keeping, limiting, listeners, logs, notation, process, serving, wgkeys
+    from proxy.state import opening
     from usernet.tun import candidates
 
     names = candidates.parse_candidates(tun if tun is not None else candidates.default_candidates())
@@ -208,6 +223,15 @@ def command(
         _clean_up(names)
         return
     kernel = names != (candidates.USERSPACE,)
+    name = paths.name_of(file)
+    store, why = opening.choose(state, statedir, name)
+
+    generated: list[bytes] = []
+
+    def generate() -> bytes:
+        generated.append(keeping.private_key(store, name, wgkeys.generate))
+        return generated[-1]
+
     answered = tuple(chain.from_iterable(map(notation.parse_remote, remote)))
     led = tuple(chain.from_iterable(map(notation.parse_forward, forward)))
 
@@ -221,7 +245,7 @@ def command(
     def plan(found: Config) -> list[Listen]:
         return listeners.plan(socks5_server, outbound_http_proxy_listen, found)
 
-    config = with_flags(load(file, kernel=kernel))
+    config = with_flags(load(file, kernel=kernel, generate=generate))
     if config.stdio_tunnel is not None and access_log != "off" and access_log_file is None:
         raise click.UsageError("standard output is [STDIOTunnel]'s: --access-log needs --access-log-file.")
     logs.set_up_log(verbose + more, log_format)
@@ -234,12 +258,16 @@ def command(
         listeners.need_http(plan(config), "--http-proxy-tls-cert")
         certificate = Certificate(http_proxy_tls_cert, http_proxy_tls_key)
     caps = serving.Caps(max_clients, max_clients_per_address, idle_timeout)
-    name = paths.name_of(file)
+    if why:
+        process.log.info("no state is kept: %s", why)
+    if generated:
+        lasting = "" if store.lasts else f", until the next start: nothing is kept ({store.where})"
+        process.log.info("our key was made here%s; public key: %s", lasting, wgkeys.text(wgkeys.public(generated[-1])))
     where = controls.Where(Path(socket or paths.default_path(name)), socket is not None)
     options = app.Options(
-        lambda: with_flags(read(file, kernel=kernel)), plan, name, port, dial_timeout, allow_anyone,
+        lambda: with_flags(read(file, kernel=kernel, generate=generate)), plan, name, port, dial_timeout, allow_anyone,
         certificate=certificate, hostnames=hostname, via=via, caps=caps, drain=drain, admin=where,
-        tun=names, run_hooks=run_hooks,
+        store=store, tun=names, run_hooks=run_hooks,
     )  # fmt: skip
     if access_log != "off":
         from proxy.accesslog import AccessLog

@@ -25,6 +25,7 @@ from proxy.daemon.controls import Controls, Tunnel, Where
 from proxy.daemon.draining import Drain
 from proxy.daemon.hello import hello
 from proxy.daemon.joining import join_stdio
+from proxy.daemon.keeping import Keeper, remembered
 from proxy.daemon.leading import Leading
 from proxy.daemon.limiting import UNLIMITED
 from proxy.daemon.listeners import Listen, inside_each
@@ -37,6 +38,7 @@ from proxy.daemon.teller import Teller
 from proxy.daemon.wakeups import Wakeups
 from proxy.daemon.watchdog import Watchdog
 from proxy.http.own import OwnPages
+from proxy.state.store import Store
 from proxy.status.snapshot import Status
 from usernet.aio.engine import DEFAULT_MTU, Engine
 from usernet.config import Config
@@ -77,6 +79,7 @@ class Options:
     drain: float = 0.0  # s that connections have to finish when the process is told to stop
     admin: Where | None = None  # the admin socket; None: there is none
     tun: Sequence[str] = (USERSPACE,)  # interfaces of the kernel's to try, in order
+    store: Store | None = None  # what is kept for the next start; None: nothing
     run_hooks: bool = False  # whether the file's commands may be run, where there is an interface
 
 
@@ -119,6 +122,7 @@ class Daemon:
         self._drain.add(self.answering.drain, self.answering.busy)
         self._drain.add(self.leading.drain, self.leading.busy)
         self.alive = Alive(self.network)
+        self.keeper = Keeper(options.store, options.name, self.network) if options.store is not None else None
         self.watchdog = Watchdog(asyncio.get_running_loop())
         self._reloading = asyncio.Lock()
         self.controls = Controls(options.admin, options.name, Tunnel(self.network, self.change))
@@ -178,6 +182,9 @@ class Daemon:
             undo.pop_all()
         commit()
         await stack.enter_async_context(for_as_long(self.alive.run()))
+        if self.keeper is not None:
+            stack.push_async_callback(self.keeper.save)
+            await stack.enter_async_context(for_as_long(self.keeper.run()))
         for line in hello(self.config, self.network, self.serving.bound, self.leading.bound):
             log.info("%s", line, extra=UNLIMITED)
         if self.options.info is not None:
@@ -323,15 +330,16 @@ def _tunnel(
     config: Config, options: Options, interface: Interface | None, packet_filter: PacketFilter
 ) -> usernet.Network | KernelNetwork:
     """In userspace, or with the kernel's interface."""
+    memory = remembered(options.store, options.name) if options.store is not None else None
     if interface is None:
         return usernet.open_tunnel(
-            config, port=options.port, dial_timeout=options.dial_timeout, packet_filter=packet_filter
+            config, port=options.port, dial_timeout=options.dial_timeout, packet_filter=packet_filter, memory=memory
         )
     from usernet.tun.network import KernelNetwork
 
     return KernelNetwork(
         config, interface, mark=interface.mark,
-        port=options.port, dial_timeout=options.dial_timeout, packet_filter=packet_filter,
+        port=options.port, dial_timeout=options.dial_timeout, packet_filter=packet_filter, memory=memory,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import os
 
 KEY_BYTES = 32
@@ -20,3 +21,8 @@ def public(private_key: bytes) -> bytes:
     from usernet.wireguard.crypto import PrivateKey
 
     return PrivateKey(private_key).public_key
+
+
+def text(key: bytes) -> str:
+    """As `wg` shows it."""
+    return binascii.b2a_base64(key, newline=False).decode("ascii")

@@ -39,6 +39,8 @@ class Daemon:
 
         A `run` has an admin socket that no other test has, unless the arguments name one.
         """
+        if arguments[0] == "run" and "--state" not in arguments and "--statedir" not in arguments:
+            arguments = (*arguments, "--state", "mem:")
         if arguments[0] == "run" and "--socket" not in arguments:
             with tempfile.TemporaryDirectory() as directory:
                 async with cls.start(*arguments, "--socket", f"{directory}/a.sock", python=python) as daemon:

@@ -267,7 +267,16 @@ class Lab:
         """`usernet run`, once it listens."""
         process = self.start(
             self.near_command(
-                sys.executable, "-m", "proxy.cli", "run", str(config), "--socket", str(self.dir / f"{log}.sock"), *flags
+                sys.executable,
+                "-m",
+                "proxy.cli",
+                "run",
+                str(config),
+                "--socket",
+                str(self.dir / f"{log}.sock"),
+                "--statedir",
+                str(self.dir / "state"),
+                *flags,
             ),
             log=log,
             env={"PYTHONUNBUFFERED": "1"},

@@ -52,13 +52,17 @@ class Endpoints:
         self._look_up = look_up or host_look_up
         self._named: dict[bytes, _Named] = {}
 
-    def add(self, public_key: bytes, host: str, port: int) -> Address | None:
-        """The address of a literal; None for a name, which is resolved from now on."""
+    def add(self, public_key: bytes, host: str, port: int, known: Address | None = None) -> Address | None:
+        """The address of a literal; for a name, which is resolved from now on, the `known` one that it had before."""
         literal = outer_literal(host, port)
-        if literal is None:
-            named = self._named[public_key] = _Named(public_key, host, port)
-            self._refresh(named)
-        return literal
+        if literal is not None:
+            return literal
+        named = self._named[public_key] = _Named(public_key, host, port)
+        if known is not None:
+            named.current = known
+            named.known.set()
+        self._refresh(named)
+        return known
 
     def forget(self, public_key: bytes) -> None:
         """The peer is gone, or has another endpoint."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from usernet.aio.device import Device
@@ -48,6 +48,14 @@ class EngineStatistics:
     filter: FilterStatistics | None  # where there is one
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is worth keeping for the next start."""
+
+    timestamp_ns: int = 0  # the greatest that a handshake of ours has carried: none may be below
+    endpoints: Mapping[bytes, Address] = field(default_factory=dict)  # of peers with whom a handshake has completed
+
+
 class Engine:
     """config: what a wg-quick file says.  port: the outer UDP port, 0 = any, None = as configured.  dial_timeout (s)
     bounds every dial, names and handshake included.  datagram_link: used instead of a UDP socket of its own.
@@ -64,7 +72,10 @@ class Engine:
         datagram_link: DatagramLink | None = None,
         timing: Timing | None = None,
         packet_filter: PacketFilter | None = None,
+        memory: Memory | None = None,
     ) -> None:
+        """`memory`: what an earlier one has left behind."""
+        self._memory = memory or Memory()
         self.packet_filter = packet_filter
         self.dial_timeout = dial_timeout
         self.config = config
@@ -118,6 +129,7 @@ class Engine:
             wall_ns=time.time_ns,
             mtu=self.mtu,
             timing=self._timing,
+            timestamp_floor_ns=self._memory.timestamp_ns,
         )
         if self._datagram_link is None:
             self._datagram_link = UdpLink.open(loop, self.listen_port, self._mark())
@@ -177,6 +189,15 @@ class Engine:
     def endpoints(self) -> list[Address]:
         """Where the peers are, as far as it is known: (host, port), or (host, port, flow, scope) for IPv6."""
         return self._tunnel.endpoints()
+
+    def memory(self) -> Memory:
+        """For the next start."""
+        peers = self._tunnel.statistics().peers
+        found = {peer.public_key: peer.endpoint for peer in peers if peer.last_handshake is not None}
+        good = {key: address for key, address in found.items() if address is not None}
+        configured = {peer.public_key for peer in self.config.peers}
+        earlier = {key: address for key, address in self._memory.endpoints.items() if key in configured}
+        return Memory(self._tunnel.latest_timestamp_ns, {**earlier, **good})
 
     def statistics(self) -> EngineStatistics:
         return EngineStatistics(self._tunnel.statistics(), self._udp_statistics(), self._filter_statistics())
@@ -328,7 +349,11 @@ class Engine:
         endpoint = None
         if peer.endpoint is not None and (known is None or known.endpoint != peer.endpoint):
             self._endpoints.forget(peer.public_key)
-            endpoint = self._endpoints.add(peer.public_key, *peer.endpoint)
+            endpoint = self._endpoints.add(
+                peer.public_key, *peer.endpoint, known=self._memory.endpoints.get(peer.public_key)
+            )
+        elif peer.endpoint is None and known is None:
+            endpoint = self._memory.endpoints.get(peer.public_key)
         settings = PeerSettings(
             public_key=peer.public_key,
             preshared_key=peer.preshared_key,

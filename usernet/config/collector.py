@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import binascii
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from usernet.config import keys
+from usernet.config import files, keys
 from usernet.config.lines import Entry, Section, shown
 from usernet.config.values import BadValue
 from usernet.errors import Problem
@@ -17,9 +18,12 @@ Values = dict[str, Any]
 class Collector:
     """The problems and warnings of a configuration.  `file`: that of what is looked at just now."""
 
-    def __init__(self, file: str, environ: Mapping[str, str], *, kernel: bool) -> None:
-        """`kernel`: there may be a TUN, for which some keys mean something."""
+    def __init__(
+        self, file: str, environ: Mapping[str, str], *, kernel: bool, generate: Callable[[], bytes] | None
+    ) -> None:
+        """`kernel`: there may be a TUN, for which some keys mean something.  `generate`: gives a kept private key."""
         self.kernel = kernel
+        self.generate = generate
         self.file = file
         self.environ = environ
         self.problems: list[Problem] = []
@@ -56,7 +60,8 @@ class Collector:
                 continue
             value = None
             try:
-                value = key.parse(entry.value if key.not_applicable else expand(entry.value, self.environ))
+                text = entry.value if key.not_applicable else expand(entry.value, self.environ)
+                value = key.parse(self._secret(key, text) if key.secret else text)
             except BadValue as bad:
                 self.wrong(entry.line, f"{key.name}: {bad.message}", bad.remedy)
             if key.not_applicable and not (self.kernel and key.kernel):
@@ -72,6 +77,16 @@ class Collector:
                 )
             into[name] = (value, entry.line)
         return into
+
+    def _secret(self, key: keys.Key, text: str) -> str:
+        """A key that stands elsewhere: in a file, or with whoever keeps the one that was made here."""
+        if text == "generate" and key.name == "PrivateKey":
+            if self.generate is None:
+                raise BadValue("only `usernet run` can generate and keep a key", "write the one of `usernet genkey`")
+            return binascii.b2a_base64(self.generate(), newline=False).decode("ascii")
+        if text.startswith("file:"):
+            return files.read_secret(self.file, text.removeprefix("file:"))
+        return text
 
     def _unknown_key(self, section: str, entry: Entry) -> None:
         refused = keys.REFUSED_KEYS.get((section, entry.key.lower()))

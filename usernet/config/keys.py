@@ -21,6 +21,7 @@ class Key:
     not_applicable: str = ""  # why it does nothing here
     remedy: str = ""
     kernel: bool = False  # but with a TUN it does
+    secret: bool = False  # it may stand in a file of its own
 
 
 def _table(*keys: Key) -> Mapping[str, Key]:
@@ -36,7 +37,7 @@ def _hook(name: str) -> Key:
 
 
 INTERFACE = _table(
-    Key("PrivateKey", values.key),
+    Key("PrivateKey", values.key, secret=True),
     Key("ListenPort", values.port),
     Key("Address", values.networks, several=True),
     Key("DNS", values.dns, several=True),
@@ -52,7 +53,7 @@ INTERFACE = _table(
 
 PEER = _table(
     Key("PublicKey", values.key),
-    Key("PresharedKey", values.preshared_key),
+    Key("PresharedKey", values.preshared_key, secret=True),
     Key("AllowedIPs", values.networks, several=True),
     Key("Endpoint", values.endpoint),
     Key("PersistentKeepalive", values.keepalive),

@@ -33,11 +33,20 @@ def load(
     derive_public: DerivePublic | None = None,
     carry_all: bool = False,
     kernel: bool = False,
+    generate: Callable[[], bytes] | None = None,
 ) -> Config:
     """Read and parse a file.  OSError where it cannot be read, ConfigError where it cannot be used."""
     name = os.fspath(path)
     text, exposed = files.read(name)
-    return parse(text, name, derive_public=derive_public, world_readable=exposed, carry_all=carry_all, kernel=kernel)
+    return parse(
+        text,
+        name,
+        derive_public=derive_public,
+        world_readable=exposed,
+        carry_all=carry_all,
+        kernel=kernel,
+        generate=generate,
+    )
 
 
 def parse(
@@ -49,13 +58,15 @@ def parse(
     environ: Mapping[str, str] | None = None,
     carry_all: bool = False,
     kernel: bool = False,
+    generate: Callable[[], bytes] | None = None,
 ) -> Config:
     """Parse the text of a file.  `derive_public` (private key -> public key) lets a peer with our own key be found.
 
     `environ`: what values such as $NAME refer to, else this process's environment.  `carry_all`: a peer without
     AllowedIPs has every address, as wireproxy has it.  `kernel`: there may be a TUN, for Table, FwMark and commands.
+    `generate`: gives the private key of `PrivateKey = generate`, always the same.
     """
-    collector = Collector(filename, os.environ if environ is None else environ, kernel=kernel)
+    collector = Collector(filename, os.environ if environ is None else environ, kernel=kernel, generate=generate)
     builder = _Builder(collector, derive_public, world_readable, carry_all)
     config = builder.build(read_lines(text, filename, collector.problems))
 

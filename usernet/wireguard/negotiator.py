@@ -64,7 +64,9 @@ class Negotiator:
         timing: Timing,
         outbox: Outbox,
         drops: Drops,
+        timestamp_floor_ns: int,
     ) -> None:
+        self.latest_timestamp_ns = timestamp_floor_ns  # the greatest that we have sent, to whomever
         self.identity = identity
         self.timing = timing
         self.peers: dict[bytes, Peer] = {}
@@ -117,6 +119,7 @@ class Negotiator:
         peer.last_message = now
         # A clock that was set back must not make our timestamps repeat (paper, 5.1)
         peer.sent_timestamp_ns = max(self._wall_ns(), peer.sent_timestamp_ns + _TIMESTAMP_STEP_NS)
+        self.latest_timestamp_ns = max(self.latest_timestamp_ns, peer.sent_timestamp_ns)
         index = self.table.allocate()
         try:
             initiation, message = create_initiation(

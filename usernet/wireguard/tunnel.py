@@ -76,7 +76,9 @@ class Tunnel:
         wall_ns: Callable[[], int],
         mtu: int = DEFAULT_MTU,
         timing: Timing | None = None,
+        timestamp_floor_ns: int = 0,
     ) -> None:
+        """`timestamp_floor_ns`: no timestamp of ours is below, as earlier ones were not: see `latest_timestamp_ns`."""
         self._identity = Identity(private_key)
         self._kernel = kernel
         self._random = random
@@ -92,7 +94,9 @@ class Tunnel:
             timing=self._timing,
             outbox=self._outbox,
             drops=self._drops,
+            timestamp_floor_ns=timestamp_floor_ns,
         )
+        self._timestamp_floor_ns = timestamp_floor_ns
         self._peers = self._negotiator.peers
         self._sessions = self._negotiator.table.sessions
         self._agenda = self._negotiator.agenda
@@ -114,6 +118,7 @@ class Tunnel:
         remote = RemoteStatic(self._identity, public_key, settings.preshared_key)
         if peer is None:
             peer = Peer(settings, remote, self.mtu, self._timing, self._random)
+            peer.sent_timestamp_ns = self._timestamp_floor_ns
             self._peers[public_key] = peer
         else:
             peer.settings, peer.remote = settings, remote
@@ -158,6 +163,11 @@ class Tunnel:
         self._agenda.disarm(peer)
         self._allowed.remove(peer)
         self._note_reserved()
+
+    @property
+    def latest_timestamp_ns(self) -> int:
+        """The greatest timestamp that a handshake of ours has carried, ns since 1970: a later start goes beyond it."""
+        return self._negotiator.latest_timestamp_ns
 
     def set_endpoint(self, public_key: bytes, address: Address) -> None:
         """Where the peer is to be found from now on, until it moves.  KeyError if there is no such peer."""

@@ -1,0 +1,54 @@
+"""From flags to a store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from proxy.state.store import MemoryStore, Store, StoreError
+
+
+def default_directory() -> Path:
+    """systemd's StateDirectory=; /var/lib/usernet as root; else the user's own (XDG Base Directory Specification)."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path("/var/lib/usernet")
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(home, "usernet")
+
+
+def open_store(where: str) -> Store:
+    """By the text of --state: a path, `mem:`, `kube:SECRET` or `arn:aws:ssm:...`.  Raises StoreError."""
+    if where == "mem:":
+        return MemoryStore()
+    if where.startswith("kube:"):
+        from proxy.state.kube import KubeStore
+
+        return KubeStore.in_cluster(where.removeprefix("kube:"))
+    if where.startswith("arn:"):
+        from proxy.state.ssm import SsmStore
+
+        return SsmStore.of(where)
+    head = where.partition(":")[0]
+    if ":" in where and head.isalpha() and "/" not in where:
+        raise StoreError(
+            f"--state {where}: there is no store {head}:; write a path, mem:, kube:SECRET or arn:aws:ssm:..."
+        )
+    from proxy.state.file import FileStore
+
+    return FileStore(Path(where))
+
+
+def choose(state: str | None, directory: str | None, name: str) -> tuple[Store, str]:
+    """The store, and why it is but memory where nobody asked for that.  StoreError where what was asked for fails."""
+    if state is not None:
+        return open_store(state), ""
+    path = Path(directory) if directory is not None else default_directory()
+    try:
+        return open_store(str(path.absolute() / f"{name}.state")), ""
+    except StoreError as error:
+        if directory is not None:
+            raise
+        return MemoryStore(), str(error)

@@ -1,0 +1,188 @@
+"""A store in a file: whole or not there, whenever the machine stops; and everything that is no such file."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.state.file import FileStore
+from proxy.state.opening import choose, default_directory, open_store
+from proxy.state.store import MemoryStore, NoValue, StoreError
+
+WRITER = Path(__file__).with_name("writer.py")
+
+
+def test_what_is_written_is_read_and_outlives_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "wg.state"
+    store = FileStore(path)
+    with pytest.raises(NoValue):
+        store.read("a")
+    store.write("a", b"\0\xff")
+    store.write("b", b"")
+    store.write("a", b"again")
+    for each in (store, FileStore(path)):
+        assert (each.read("a"), each.read("b")) == (b"again", b"")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [each.name for each in path.parent.iterdir()] == ["wg.state"]
+    assert json.loads(path.read_text()) == {"a": "YWdhaW4=", "b": ""}
+
+
+def test_an_empty_file_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.touch()
+    store = FileStore(path)
+    with pytest.raises(NoValue):
+        store.read("a")
+
+
+@pytest.mark.parametrize("text", ["x", "[]", "3", '{"a": 1}', '{"a": "*"}', '{"a": null}', "\xff", "{"])
+def test_what_holds_something_else_is_left_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "s"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(StoreError, match=f"state file {path} holds something else; move it away"):
+        FileStore(path)
+    assert path.read_bytes() == text.encode("latin-1")
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link(path: Path) -> None:
+    (path.parent / "target").write_text("{}")
+    path.symlink_to(path.parent / "target")
+
+
+def a_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [a_directory, a_link, a_fifo, a_socket])
+def test_what_is_no_regular_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "s"
+    make(path)
+    with pytest.raises(StoreError, match="is no regular file; move it away"):
+        FileStore(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
+@pytest.mark.parametrize("prepare", ["read-only directory", "foreign file"])
+def test_as_somebody_who_may_not(tmp_path: Path, prepare: str) -> None:
+    """That it can be written is proved at the start."""
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+        parent.chmod(0o755)
+    path = tmp_path / "s"
+    if prepare == "foreign file":
+        FileStore(path).write("a", b"1")
+    done = subprocess.run(
+        [sys.executable, str(WRITER), str(path), "1", "4321"], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert f"state file {path}: Permission denied; name another with --state" in done.stderr
+
+
+def test_killed_at_any_point_there_is_the_old_or_the_new(tmp_path: Path) -> None:
+    """500 times: a process that writes one number after the other, killed at random."""
+    path = tmp_path / "s"
+    chance = random.Random(11)
+    last = 0
+    with subprocess.Popen([sys.executable, str(WRITER), str(path), "500"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(500):
+            child, before = map(int, process.stdout.readline().split())
+            assert before == last
+            time.sleep(chance.random() * 0.004)  # a point, and nothing that is waited for
+            os.kill(child, signal.SIGKILL)
+            assert process.stdout.readline() == b"gone\n"
+            found = int(FileStore(path).read("number")) if path.stat().st_size > 3 else 0
+            assert found >= last
+            last = found
+    assert last > 20  # it did write
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("call", ["mkstemp", "fsync", "rename", "open"])
+def test_a_write_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    path = tmp_path / "s"
+    store = FileStore(path)
+    store.write("a", b"old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if call == "mkstemp":
+            patch.setattr("proxy.state.file.tempfile.mkstemp", fail)
+        else:
+            patch.setattr(f"proxy.state.file.os.{call}", fail)
+        with pytest.raises(StoreError, match="No space left on device; name another with --state"):
+            store.write("a", b"new")
+        assert store.read("a") == b"old"
+    assert FileStore(path).read("a") in (b"old", b"new")
+    assert [each.name for each in tmp_path.iterdir()] == ["s"]
+    store.write("a", b"newer")
+    assert FileStore(path).read("a") == b"newer"
+
+
+def test_memory() -> None:
+    store = open_store("mem:")
+    with pytest.raises(NoValue):
+        store.read("a")
+    store.write("a", b"1")
+    assert store.read("a") == b"1"
+    assert not store.lasts
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("redis:x", "there is no store redis:; write a path, mem:, kube:SECRET or arn:aws:ssm:"),
+        ("arn:aws:s3:::bucket", "write arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"),
+        ("arn:aws:ssm:eu-west-1:123456789012:parameter/x?foo=1", "there is no option foo; the only one is kmsKey"),
+        ("arn:aws:ssm:eu-west-1:123456789012:parameter/x?junk", "there is no option junk"),
+        ("kube:Bad_Name", "a Secret's name is lower-case"),
+    ],
+)
+def test_what_is_no_store(where: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "192.0.2.1")
+    with pytest.raises(StoreError) as caught:
+        open_store(where)
+    assert message in str(caught.value)
+
+
+def test_where_it_is_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path}/one:{tmp_path}/two")
+    assert default_directory() == tmp_path / "one"
+    store, why = choose(None, None, "wg0")
+    assert (store.where, why) == (f"{tmp_path}/one/wg0.state", "")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "file"))
+    store, why = choose(None, None, "wg0")
+    assert isinstance(store, MemoryStore)
+    assert "wg0.state" in why
+    with pytest.raises(StoreError):
+        choose(None, str(tmp_path / "file"), "wg0")
+    assert choose("mem:", None, "wg0")[1] == ""
+    monkeypatch.delenv("STATE_DIRECTORY")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert default_directory() == Path("/var/lib/usernet")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert default_directory() == tmp_path / "usernet"

@@ -20,7 +20,7 @@ def command(file: str) -> None:
     Each line reads FILE:LINE: what is wrong; what would be right.
     """
     try:
-        found = config.load(file, derive_public=wgkeys.public, kernel=True, generate=wgkeys.generate)
+        found = config.load(file, derive_public=wgkeys.public, generate=wgkeys.generate)
     except OSError as error:
         raise click.ClickException(
             f"cannot read {click.format_filename(file) or repr(file)}: {error.strerror}"

@@ -15,11 +15,11 @@ from usernet.errors import WireError
 class HeaderReader(asyncio.Protocol):
     """Waits for the header; from then on the client's address is what it says, and `next_stage` has the connection."""
 
-    __slots__ = ("_client", "_context", "_held", "_next_stage", "_transport", "idle")
+    __slots__ = ("_context", "_held", "_next_stage", "_transport", "client", "idle")
 
     def __init__(self, context: Context, client: Client, next_stage: Callable[[Client], asyncio.Protocol]) -> None:
         self._context = context
-        self._client = client
+        self.client = client
         self._next_stage = next_stage
         self._held = b""
         self.idle = 0
@@ -44,14 +44,14 @@ class HeaderReader(asyncio.Protocol):
             return
         if header is None:
             return
-        if header.source is not None and not self._context.reassign(self._client, *header.source):
+        if header.source is not None and not self._context.reassign(self.client, *header.source):
             self._refuse("client-limit")
             return
-        if not self._client.is_allowed():
+        if not self.client.is_allowed():
             self._refuse("source-not-allowed")
             return
         self._leave()
-        stage = self._next_stage(self._client)
+        stage = self._next_stage(self.client)
         self._transport.set_protocol(stage)
         stage.connection_made(self._transport)
         rest = self._held[header.size :]
@@ -66,7 +66,7 @@ class HeaderReader(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        self._context.left(self, self._client)
+        self._context.left(self, self.client)
 
     def expired(self) -> None:
         self._refuse("proxy-header-timeout")

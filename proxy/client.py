@@ -64,8 +64,7 @@ class Client:
         self.target = (host, port)
         self.route = ""
         self.up = self.down = 0
-        if self.write is not None:
-            self.began = time.time()
+        self.began = time.time()
 
     def end(self, outcome: str) -> None:
         """It is over, if there was one: "ok", an HTTP status, an RFC 9209 error type, or a slug."""

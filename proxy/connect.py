@@ -160,6 +160,7 @@ class Handler(asyncio.Protocol, abc.ABC):
     def dialled(self, host: str, port: int, tunnel: asyncio.Transport) -> None:
         """There is a connection."""
         self._task = None
+        self.context.counters.dialled += 1
         holder = tunnel.get_protocol()
         try:
             self.accepted(tunnel)

@@ -68,6 +68,10 @@ class Listener:
             self._accepting = True
             self._context.loop.add_reader(self._socket.fileno(), self._accept)
 
+    @property
+    def is_paused(self) -> bool:
+        return not self._accepting and self._socket.fileno() >= 0
+
     def _stop(self) -> None:
         if self._accepting:
             self._accepting = False

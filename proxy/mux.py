@@ -36,11 +36,11 @@ def sniff(first: int) -> str | None:
 class Sniffer(asyncio.Protocol):
     """Waits for the first byte."""
 
-    __slots__ = ("_client", "_context", "_openers", "_transport", "idle")
+    __slots__ = ("_context", "_openers", "_transport", "client", "idle")
 
     def __init__(self, context: Context, openers: Mapping[str, Opener], client: Client) -> None:
         self._context = context
-        self._client = client
+        self.client = client
         self._openers = openers
         self.idle = 0
 
@@ -64,11 +64,11 @@ class Sniffer(asyncio.Protocol):
             self._context.sessions.add(self)
             self._transport.close()
             return
-        opener(self._context, self._client, self._transport, data)
+        opener(self._context, self.client, self._transport, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        self._context.left(self, self._client)
+        self._context.left(self, self.client)
 
     def expired(self) -> None:
         self._context.counters.refuse("sniff-timeout")

@@ -54,6 +54,7 @@ class ProxyStatistics:
     socks5: int
     http_connect: int
     http_forward: int
+    dialled: int
     bytes_up: int
     bytes_down: int
     accept_pauses: int
@@ -255,11 +256,26 @@ class Proxy:
             socks5=counters.socks5,
             http_connect=counters.http_connect,
             http_forward=counters.http_forward,
+            dialled=counters.dialled,
             bytes_up=counters.bytes_up,
             bytes_down=counters.bytes_down,
             accept_pauses=counters.accept_pauses,
             refused=dict(counters.refused),
         )
+
+    def clients(self) -> list[Client]:
+        """Those that have asked for something and have not been refused it."""
+        # Inside TLS there are two sessions for one client
+        return list({id(one.client): one.client for one in self._context.sessions if one.client.method}.values())
+
+    @property
+    def open(self) -> int:
+        """Places that clients have."""
+        return self._context.open
+
+    def paused(self) -> list[tuple[str, int]]:
+        """Listeners that accept nobody just now: there are too many clients, or no descriptor is left."""
+        return [(one.address, one.port) for one in self._listeners if isinstance(one, Listener) and one.is_paused]
 
     def _on_room(self) -> None:
         self._relief.ended(self._context.open)

@@ -58,6 +58,7 @@ class Counters:
     socks5: int = 0
     http_connect: int = 0
     http_forward: int = 0
+    dialled: int = 0  # connections that came about
     bytes_up: int = 0
     bytes_down: int = 0
     accept_pauses: int = 0
@@ -68,6 +69,7 @@ class Counters:
 
 
 class Session(Protocol):
+    client: Client
     idle: int  # sweeps since the last byte
 
     def drain(self) -> None:
@@ -186,11 +188,11 @@ class Farewell(asyncio.Protocol):
     we are done, swallow what still comes, and go when the client has gone, or a moment later.
     """
 
-    __slots__ = ("_client", "_context", "_left", "_transport", "idle")
+    __slots__ = ("_context", "_left", "_transport", "client", "idle")
 
     def __init__(self, context: Context, client: Client, transport: asyncio.Transport) -> None:
         self._context = context
-        self._client = client
+        self.client = client
         self._transport = transport
         self._left = 16 << 20
         self.idle = 0
@@ -215,7 +217,7 @@ class Farewell(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._context.deadlines.stop(self)
-        self._context.left(self, self._client)
+        self._context.left(self, self.client)
 
 
 def say_farewell(

@@ -33,13 +33,13 @@ Above = Callable[[], asyncio.Protocol]
 class Handshake(asyncio.Protocol):
     """Until it is complete."""
 
-    __slots__ = ("_above", "_client", "_context", "_incoming", "_outgoing", "_ssl", "_transport", "idle")
+    __slots__ = ("_above", "_context", "_incoming", "_outgoing", "_ssl", "_transport", "client", "idle")
 
     def __init__(self, context: Context, client: Client, above: Above, transport: asyncio.Transport) -> None:
         """`client.terms` have a certificate."""
         certificate = cast(Certificate, client.terms.certificate)
         self._above = above
-        self._client = client
+        self.client = client
         self._context = context
         self._transport = transport
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -60,7 +60,7 @@ class Handshake(asyncio.Protocol):
             self._context.counters.refuse("tls-handshake")
             log.debug("a TLS handshake failed: %s", error.reason)
             self._leave()
-            say_farewell(self._context, self, self._client, self._transport, self._outgoing.read())  # an alert
+            say_farewell(self._context, self, self.client, self._transport, self._outgoing.read())  # an alert
         else:
             self._leave()
             tls = TlsTransport(self._context, self._transport, self._ssl, self._incoming, self._outgoing)
@@ -68,7 +68,7 @@ class Handshake(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        self._context.left(self, self._client)
+        self._context.left(self, self.client)
 
     def expired(self) -> None:
         self._context.counters.refuse("handshake-timeout")

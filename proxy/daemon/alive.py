@@ -43,6 +43,10 @@ class Alive:
         since = time.time() - self._interval - LEEWAY
         return all(pong >= since for pong in self.pongs.values())
 
+    def silent(self) -> list[str]:
+        """Those that did not answer the last time."""
+        return sorted(self._silent)
+
     async def run(self) -> None:
         """Ping all of them at every interval, for ever."""
         while True:

@@ -29,8 +29,9 @@ from proxy.daemon.keeping import Keeper, remembered
 from proxy.daemon.leading import Leading
 from proxy.daemon.limiting import UNLIMITED
 from proxy.daemon.listeners import Listen, inside_each
-from proxy.daemon.look import look
+from proxy.daemon.look import count, look
 from proxy.daemon.narrator import format_endpoint
+from proxy.daemon.observer import Observer
 from proxy.daemon.pac import PacPage
 from proxy.daemon.process import StartError, freeze_garbage, log, on_hangup, raise_descriptor_limit, stop_event
 from proxy.daemon.serving import Caps, Serving, refusal
@@ -39,6 +40,7 @@ from proxy.daemon.wakeups import Wakeups
 from proxy.daemon.watchdog import Watchdog
 from proxy.http.own import OwnPages
 from proxy.state.store import Store
+from proxy.status.history import StreamRates
 from proxy.status.snapshot import Status
 from usernet.aio.engine import DEFAULT_MTU, Engine
 from usernet.config import Config
@@ -123,7 +125,13 @@ class Daemon:
         self._drain.add(self.leading.drain, self.leading.busy)
         self.alive = Alive(self.network)
         self.keeper = Keeper(options.store, options.name, self.network) if options.store is not None else None
-        self.watchdog = Watchdog(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self.teller = Teller(loop)
+        self.stream_rates = StreamRates()
+        self.observer = Observer(loop, self.status, partial(count, self))
+        for callback in (self.teller.event, self.observer.event):
+            self.network.on_event(callback)
+        self.watchdog = Watchdog(loop)
         self._reloading = asyncio.Lock()
         self.controls = Controls(options.admin, options.name, Tunnel(self.network, self.change))
         self.controls.admin.register("reload", self._asked_to_reload, changes=True)
@@ -145,17 +153,17 @@ class Daemon:
 
     async def _run(self) -> None:
         self.stop = stop_event(hangup=self.config.stdio_tunnel is not None)
-        teller = Teller(asyncio.get_running_loop())
-        self.network.on_event(teller.event)
         wakeups = Wakeups(self.network)
         self.network.on_event(wakeups.event)
         await self._start_network()
+        self.observer.start()
         try:
             async with contextlib.AsyncExitStack() as stack:
                 await self._open(stack)
                 await self._serve()
         finally:
-            teller.close()
+            self.teller.close()
+            self.observer.close()
             await wakeups.close()
             with self.watchdog.call("close"):
                 await close(self.network)
@@ -208,6 +216,7 @@ class Daemon:
         return type(asyncio.get_running_loop()).__module__.partition(".")[0]
 
     def status(self) -> Status:
+        """At once.  Whoever asks from outside asks `observer`, which bounds what it costs."""
         with self.watchdog.call("status"):
             return look(self)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from proxy.accesslog import AccessLog
 from proxy.binding import addresses_of, bind_udp
-from proxy.client import Terms
+from proxy.client import Client, Terms
 from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.process import descriptor_limit
 from proxy.daemon.serving import networks, refusal
@@ -119,6 +119,10 @@ class Leading:
             self._proxy.stop(lead.listeners)
         for transport, _ in lead.datagrams:
             transport.close()
+
+    def clients(self) -> list[Client]:
+        """Whom it has by TCP."""
+        return [] if self._proxy is None else self._proxy.clients()
 
     def drain(self) -> None:
         if self._proxy is not None:

@@ -32,10 +32,19 @@ class Line(NamedTuple):
     peer: bytes = b""  # its public key: whom it is about
 
 
+class Struggle(NamedTuple):
+    """A handshake that was begun and has not completed.  `why` is said once that takes too long."""
+
+    since: float  # of the clock that the narrator is given
+    endpoint: str
+    why: str
+
+
 class _Peer:
-    __slots__ = ("ever", "since", "told")
+    __slots__ = ("began", "ever", "since", "told")
 
     def __init__(self) -> None:
+        self.began = 0.0  # when the first that has not completed was
         self.since: float | None = None  # when the handshake under way was begun
         self.ever = False  # whether one has ever completed
         self.told = False  # that none completes
@@ -97,6 +106,8 @@ class Narrator:
         if peer.since is not None:
             return [Line(f"handshake with {name} at {endpoint}: attempt {event.attempt}", detail=True)]
         peer.since = now
+        if not peer.told:
+            peer.began = now
         return [Line(f"handshake with {name} at {endpoint} begun", detail=peer.ever or peer.told)]
 
     def _completed(self, peer: _Peer, name: str, event: HandshakeCompleted, now: float) -> list[Line]:
@@ -109,6 +120,18 @@ class Narrator:
             line = Line(f"handshake with {name} at {endpoint} completed{took}", detail=peer.ever)
         peer.since, peer.ever, peer.told = None, True, False
         return [line]
+
+    def struggles(self) -> dict[bytes, Struggle]:
+        """By public key, those that there are."""
+        return {
+            key: Struggle(
+                peer.began,
+                format_endpoint(self._endpoints[key]),
+                (_WHY_LOST if peer.ever else _WHY_NEVER) if peer.told else "",
+            )
+            for key, peer in self._peers.items()
+            if peer.told or peer.since is not None
+        }
 
     def next_timeout(self) -> float | None:
         return min(

@@ -7,7 +7,7 @@ import base64
 import time
 from collections.abc import Sequence
 
-from proxy.daemon.narrator import Line, Narrator
+from proxy.daemon.narrator import Line, Narrator, Struggle
 from proxy.daemon.process import log
 from usernet.wireguard.events import TunnelEvent
 
@@ -28,6 +28,11 @@ class Teller:
             say = log.warning if line.warning else log.debug if line.detail else log.info
             say("%s", line.text, extra={"peer": base64.b64encode(line.peer).decode("ascii")})
         self._arm()
+
+    def struggles(self) -> dict[bytes, Struggle]:
+        """Of the peers that do not answer; times are seconds since 1970."""
+        offset = time.time() - time.monotonic()
+        return {key: one._replace(since=one.since + offset) for key, one in self._narrator.struggles().items()}
 
     def _arm(self) -> None:
         self.close()

@@ -37,7 +37,7 @@ class Association(asyncio.Protocol):
     `port`: where the client says it will send from; 0 if it does not know yet.
     """
 
-    __slots__ = ("_answers", "_client", "_context", "_mapping", "_port", "_source", "_transport", "idle", "relay")
+    __slots__ = ("_answers", "_context", "_mapping", "_port", "_source", "_transport", "client", "idle", "relay")
 
     def __init__(self, context: Context, client: Client, transport: asyncio.Transport, port: int) -> None:
         limits, counts = context.limits, context.associations
@@ -51,7 +51,7 @@ class Association(asyncio.Protocol):
         counts[where] = counts.get(where, 0) + 1
         context.open += 1
         self._context = context
-        self._client = client
+        self.client = client
         self._transport = transport
         self._port = port
         self._source: SocketName | None = None  # once the client has sent something
@@ -74,7 +74,7 @@ class Association(asyncio.Protocol):
         self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        context, where = self._context, counted_as(self._client.address)
+        context, where = self._context, counted_as(self.client.address)
         context.deadlines.stop(self)
         context.loop.remove_reader(self.relay.fileno())
         self.relay.close()
@@ -83,8 +83,8 @@ class Association(asyncio.Protocol):
         if not context.associations[where]:
             del context.associations[where]
         context.open -= 1
-        self._client.end("ok")
-        context.left(self, self._client)
+        self.client.end("ok")
+        context.left(self, self.client)
 
     # -- Session, Expiring --
 
@@ -134,16 +134,16 @@ class Association(asyncio.Protocol):
             self.idle = 0
             up += length - end
             (self._mapping or self._map()).send(bytes(scratch[DESTINATION:end]), bytes(scratch[end:length]))
-        self._client.up += up
+        self.client.up += up
         self._context.counters.bytes_up += up
 
     def _may_send(self, name: SocketName) -> bool:
         """The source is the connection's peer: its address always, its port as it said or as it first used it."""
         port = self._port if self._source is None else self._source[1]
-        return name[0] == self._client.address.partition("%")[0] and port in (0, name[1])
+        return name[0] == self.client.address.partition("%")[0] and port in (0, name[1])
 
     def _map(self) -> Mapping:
-        self._mapping = Mapping(self._context, self._client, self._answer, self.abort)
+        self._mapping = Mapping(self._context, self.client, self._answer, self.abort)
         self._context.deadlines.start(self, self._context.limits.mapping_timeout)
         return self._mapping
 
@@ -159,7 +159,7 @@ class Association(asyncio.Protocol):
             self._answers = Answers(self._context.loop, counters, self.relay, self._source)
         self._answers.send(header + data)
         self.idle = 0
-        self._client.down += len(data)
+        self.client.down += len(data)
         counters.bytes_down += len(data)
 
 

@@ -1,6 +1,7 @@
 """How the daemon is, at one time: what `status`, the web page, metrics and health are all made from.
 
-Times are seconds since 1970, sizes bytes; keys are in base64, as `wg show` prints them.  Nothing in it is a secret.
+Times are seconds since 1970, sizes bytes, rates bytes a second; keys are in base64, as `wg show` prints them.  Nothing
+in it is a secret.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ class PeerStatus:
     handshakes: int
     rx_bytes: int
     tx_bytes: int
+    rx_rate: float
+    tx_rate: float
     persistent_keepalive: int  # s
+    is_dialled: bool  # the file says where it is; else it has to speak first
+    struggling_since: float | None  # a handshake was begun then, and none has completed since
+    trouble: str  # why that usually is, once it has taken too long; or that the name of its endpoint does not resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,30 @@ class StreamStatus:
     began: float
     up_bytes: int
     down_bytes: int
+    up_rate: float
+    down_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is wrong."""
+
+    text: str
+    remedy: str  # the usual cause, or what to do
+
+    def __str__(self) -> str:
+        return f"{self.text}: {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """Warnings and errors of the log that are alike: see recent.py."""
+
+    level: str  # "warning", "error", "critical"
+    message: str
+    first: float
+    last: float
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +75,7 @@ class Status:
     pid: int
     state: State
     started: float
+    at: float  # when this was so
     mode: str  # "userspace-networking", or the interface
     kernel: str  # the burst kernel
     loop: str
@@ -53,12 +84,21 @@ class Status:
     mtu: int
     listen_port: int
     peers: tuple[PeerStatus, ...]
+    rx_rate: float  # of all peers
+    tx_rate: float
     listeners: tuple[str, ...]
     forwards: tuple[str, ...]
     clients: int  # of the proxy, now
     accepted: int  # since the start
     up_bytes: int  # of the proxy's clients
     down_bytes: int
+    streams: tuple[StreamStatus, ...]  # the busiest
+    streams_total: int
+    dialled: int  # connections to destinations, since the start
     refused: dict[str, int]
+    requests: dict[str, int]  # socks5, socks4, http-connect, http-forward
     drops: dict[str, dict[str, int]]  # tunnel, stack, socket, filter: reason -> count
-    health: tuple[str, ...]  # what is wrong, a line each
+    tcp_connections: dict[str, int]  # of the userspace stack, by state
+    tcp_segments_resent: int
+    health: tuple[Trouble, ...]
+    recent: tuple[Complaint, ...]  # the newest last

@@ -21,6 +21,7 @@ from usernet.aio import resolver as resolver_module
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
 from usernet.aio.resolver import Resolver
+from usernet.aio.runtime import boottime
 from usernet.config.model import Access, DomainServer, ResolveStrategy
 from usernet.errors import NameNotFound, NameServerFailed, NoHandshake
 
@@ -266,6 +267,7 @@ async def test_servers_that_fail(code: str) -> None:
     async with tunnel(server) as net:
         with pytest.raises(NameServerFailed, match=f"name server 10.7.0.2 answered {code}"):
             await net.resolve("www.example.test")
+        assert net.name_server_troubles() == {}, "that may be for this name's sake"
 
 
 async def test_a_server_from_before_edns() -> None:
@@ -290,6 +292,22 @@ async def test_a_silent_server() -> None:
         with pytest.raises(NameServerFailed, match=r"name server 10\.7\.0\.2 did not answer"):
             await net.resolve("www.example.test", family=4)
         assert len(server.questions) == 2, "a lost question is asked again"
+        assert net.name_server_troubles() == {RIGHT: "did not answer"}
+        server.twist = None
+        await net.resolve("www.example.test", family=4)
+        assert net.name_server_troubles() == {}
+
+
+async def test_a_silence_is_news_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = NameServer(ZONE)
+    server.twist = lambda query, response: None
+    async with tunnel(server) as net:
+        hurry(net)
+        with pytest.raises(NameServerFailed):
+            await net.resolve("www.example.test", family=4)
+        now = boottime() + resolver_module.TROUBLED_SECONDS + 1
+        monkeypatch.setattr(resolver_module, "boottime", lambda: now)
+        assert net.name_server_troubles() == {}
 
 
 async def test_a_silent_server_makes_the_tunnel_doubted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,26 @@ def test_a_handshake_and_how_long_it_took() -> None:
     assert narrator.next_timeout() is None
 
 
+def test_struggles() -> None:
+    """What is so, while lines tell what happens."""
+    narrator = Narrator()
+    assert narrator.struggles() == {}
+    narrator.event(STARTED, 10.0)
+    (struggle,) = narrator.struggles().values()
+    assert struggle == (10.0, "192.0.2.1:51820", "")
+    narrator.handle_timeout(10.0 + SILENCE)
+    assert "preshared key" in narrator.struggles()[PEER].why
+    narrator.event(HandshakeGaveUp(PEER, 20, 0), 100.0)
+    narrator.event(STARTED, 200.0)
+    (struggle,) = narrator.struggles().values()
+    assert struggle.since == 10.0, "it has been so from the first on"
+    narrator.event(COMPLETED, 200.1)
+    assert narrator.struggles() == {}
+    narrator.event(STARTED, 300.0)
+    narrator.handle_timeout(300.0 + SILENCE)
+    assert "offline" in narrator.struggles()[PEER].why
+
+
 def test_new_keys_of_a_healthy_peer_are_details() -> None:
     narrator = Narrator()
     narrator.event(STARTED, 0.0)

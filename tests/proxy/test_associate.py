@@ -446,7 +446,7 @@ async def test_idle_association_is_small() -> None:
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
-            more = [Association(one._context, one._client, one._transport, 0) for _ in range(100)]
+            more = [Association(one._context, one.client, one._transport, 0) for _ in range(100)]
             each = (tracemalloc.get_traced_memory()[0] - before) / len(more)
         finally:
             tracemalloc.stop()

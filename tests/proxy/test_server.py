@@ -149,7 +149,7 @@ async def test_a_slow_reader_hears_the_last_words() -> None:
         [sniffer] = made.proxy._context.sessions
         assert isinstance(sniffer, Sniffer)
         sniffer._leave()
-        say_farewell(made.proxy._context, sniffer, sniffer._client, sniffer._transport, words)
+        say_farewell(made.proxy._context, sniffer, sniffer.client, sniffer._transport, words)
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.Event().wait(), 0.1)
         assert await client.rest() == words

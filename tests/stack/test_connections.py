@@ -77,6 +77,10 @@ def test_through_loss_reordering_and_duplicates(seed: int) -> None:
     assert world.run(600, until=lambda: client.at_eof and server.at_eof)
     assert bytes(b.received[server]) == up
     assert bytes(a.received[client]) == down
+    resent = a.host.statistics().segments_resent
+    assert resent == client.segments_resent > 0
+    world.run(300, until=lambda: not a.host.statistics().connections and not b.host.statistics().connections)
+    assert a.host.statistics().segments_resent >= resent, "those of connections that are gone count, too"
 
 
 def test_what_was_written_and_has_left_is_told_once() -> None:

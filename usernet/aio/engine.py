@@ -26,6 +26,7 @@ from usernet.config.changes import Changes, compare
 from usernet.links import DatagramLink, PacketLink
 from usernet.wire.ip import TCP, UDP, format_address, pack_address
 from usernet.wireguard.events import TunnelEvent
+from usernet.wireguard.peer import PeerStatistics
 from usernet.wireguard.timers import Timing
 from usernet.wireguard.tunnel import PeerSettings, Tunnel, TunnelStatistics
 
@@ -201,6 +202,18 @@ class Engine:
 
     def statistics(self) -> EngineStatistics:
         return EngineStatistics(self._tunnel.statistics(), self._udp_statistics(), self._filter_statistics())
+
+    def peers(self) -> tuple[PeerStatistics, ...]:
+        """Of `statistics`, what costs next to nothing."""
+        return self._tunnel.statistics().peers
+
+    def endpoint_trouble(self, public_key: bytes) -> str:
+        """Why the name of a peer's endpoint does not resolve, or ''."""
+        return self._endpoints.trouble(public_key)
+
+    def name_server_troubles(self) -> dict[str, str]:
+        """Of servers inside that were asked of late, and that nothing has come from since."""
+        return self._resolver.troubles()
 
     def _udp_statistics(self) -> UdpStatistics | None:
         link = self._datagram_link

@@ -21,6 +21,7 @@ from usernet.errors import DialError, NameNotFound, NameServerFailed
 SERVER_SECONDS: Final = 2.0  # then the next server is asked
 ROUNDS: Final = 2
 RESOLUTION_DELAY: Final = 0.05  # RFC 8305 3: how long the second family may lag behind the first
+TROUBLED_SECONDS: Final = 120.0  # a server's silence is news for so long
 CACHE_ENTRIES: Final = 2048
 MAX_TTL: Final = 86_400
 MAX_ALIASES: Final = 8
@@ -52,6 +53,7 @@ class Resolver:
         self._cache: OrderedDict[tuple[str, str], tuple[float, Answer]] = OrderedDict()
         self._asking: dict[tuple[str, str], asyncio.Task[Outcome]] = {}
         self._asked: tuple[object, ...] = ()
+        self._troubles: dict[str, tuple[float, str]] = {}  # of servers that nothing came from, when and what
         self.ask_of(servers, search, domains)
 
     def ask_of(self, servers: Sequence[str], search: Sequence[str], domains: Mapping[str, Sequence[str]]) -> None:
@@ -61,6 +63,7 @@ class Resolver:
             self._asked = asked
             self._servers, self._search, self._domains = asked
             self._cache.clear()
+            self._troubles.clear()
 
     async def resolve(self, name: str, families: Sequence[int]) -> list[str]:
         """The addresses of a name, of the families (4, 6) given, in their order.
@@ -192,16 +195,26 @@ class Resolver:
             for server in servers:
                 try:
                     async with asyncio.timeout(self._server_seconds):
-                        return await ask(self._net, server, name, record)
+                        answer = await ask(self._net, server, name, record)
+                    self._troubles.pop(server, None)
+                    return answer
+                except ServerTrouble as error:
+                    self._troubles.pop(server, None)  # it may be the name's
+                    troubles[server] = str(error)
+                    continue
                 except TimeoutError:
                     troubles[server] = "did not answer"
                     self._net.doubt(server)
-                except ServerTrouble as error:
-                    troubles[server] = str(error)
                 except OSError as error:
                     troubles[server] = (error.strerror or str(error)).removeprefix(f"{server} ")
+                self._troubles[server] = (boottime(), troubles[server])
         why = "; ".join(f"name server {server} {trouble}" for server, trouble in troubles.items())
         return NameServerFailed(f"cannot resolve {name.rstrip('.')}: {why}")
+
+    def troubles(self) -> dict[str, str]:
+        """Of servers that were asked of late, and that nothing has come from since."""
+        since = boottime() - TROUBLED_SECONDS
+        return {server: trouble for server, (at, trouble) in self._troubles.items() if at >= since}
 
     def _remember(self, key: tuple[str, str], answer: Answer) -> None:
         if answer.ttl <= 0:  # RFC 1035 3.2.1: for the transaction in progress only

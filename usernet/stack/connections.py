@@ -44,8 +44,8 @@ class Connections:
     """`mark` puts a connection on the host's ready list; `emit` adds to its events."""
 
     __slots__ = (
-        "_attached", "_drops", "_emit", "_listeners", "_mark", "_outbox", "_paths", "_random", "_secrets",
-        "_stall", "_time_wait", "_wheel", "addresses", "by_flow", "cookies", "forwards", "settings",
+        "_attached", "_drops", "_emit", "_listeners", "_mark", "_outbox", "_paths", "_random", "_resent",
+        "_secrets", "_stall", "_time_wait", "_wheel", "addresses", "by_flow", "cookies", "forwards", "settings",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,7 @@ class Connections:
         self._emit = emit
         self._listeners: dict[tuple[bytes | None, int], Listener] = {}
         self._attached: dict[Connection, Attached] = {}
+        self._resent = 0  # segments of connections that are gone
         # Oldest first.  A plain dict would look for its first entry among those that have left: 6 µs, not 0.1.
         self._time_wait: OrderedDict[Attached, None] = OrderedDict()
         self._stall: StallProbe[Attached] = StallProbe(lambda attached: attached.connection.stalled)
@@ -159,6 +160,7 @@ class Connections:
     def remove(self, attached: Attached) -> None:
         del self.by_flow[attached.key]
         del self._attached[attached.connection]
+        self._resent += attached.connection.segments_resent
         self._wheel.cancel(attached)
         self._outbox.forget(attached)
         self._stall.discard(attached)
@@ -389,6 +391,9 @@ class Connections:
 
     def count_by_state(self) -> dict[str, int]:
         return dict(Counter(attached.connection.state.value for attached in self.by_flow.values()))
+
+    def count_resent(self) -> int:
+        return self._resent + sum(attached.connection.segments_resent for attached in self.by_flow.values())
 
     def count_half_open(self) -> int:
         return sum(len(listener.half_open) for listener in self._listeners.values())

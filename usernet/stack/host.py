@@ -368,6 +368,7 @@ class Host:
             drops=dict(self._drops),
             connections=self._connections.count_by_state(),
             half_open=self._connections.count_half_open(),
+            segments_resent=self._connections.count_resent(),
             pending_forwards=len(self.forwards),
             syn_cookies_sent=self._connections.cookies.sent,
             syn_cookies_redeemed=self._connections.cookies.redeemed,

@@ -19,6 +19,7 @@ class HostStatistics:
     drops: Mapping[str, int]  # by reason
     connections: Mapping[str, int]  # by state, as RFC 9293 spells it
     half_open: int
+    segments_resent: int  # by all connections, since the host was made
     pending_forwards: int  # clients whose backend is being dialled, or whose handshake is not over yet
     syn_cookies_sent: int  # answers to SYNs that a full listener did not keep
     syn_cookies_redeemed: int  # clients that came back with one

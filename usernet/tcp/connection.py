@@ -258,6 +258,11 @@ class Connection(ControlBlock):
         self.receiver.discard()
         self.die(None, now)
 
+    @property
+    def segments_resent(self) -> int:
+        sender = self.sender
+        return sender.resent_early + sender.resent_late + sender.resent_probes
+
     def statistics(self) -> ConnectionStatistics:
         sender, receiver = self.sender, self.receiver
         return ConnectionStatistics(

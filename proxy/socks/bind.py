@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from proxy.client import Client
-from proxy.dialer import GRACE, Dialer, Place
+from proxy.dialer import GRACE, Dialer, Dialled, Place
 from proxy.names import parse_address
 from proxy.policy import unmapped
 from proxy.routes import Net, Unsupported, let_in
@@ -87,7 +87,7 @@ class Rendezvous:
                 self._revoke()
 
 
-class Arrival(asyncio.Protocol):
+class Arrival(Dialled):
     """Holds a fresh connection for its rendezvous."""
 
     __slots__ = ("_rendezvous",)
@@ -96,7 +96,8 @@ class Arrival(asyncio.Protocol):
         self._rendezvous = rendezvous
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._rendezvous.arrived(cast(asyncio.Transport, transport))
+        super().connection_made(transport)
+        self._rendezvous.arrived(self.transport)
 
 
 async def open_rendezvous(context: Context, client: Client, host: str, port: int, *, only_ipv4: bool) -> Rendezvous:

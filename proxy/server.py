@@ -221,6 +221,13 @@ class Proxy:
         for session in list(context.sessions):
             session.drain()
 
+    def break_connections(self) -> int:
+        """Reset whatever is relayed or under way; how many that were."""
+        sessions = list(self._context.sessions)
+        for session in sessions:
+            session.abort()
+        return len(sessions)
+
     def unfinished(self) -> int:
         """Clients, and relays whose client has gone but whose last bytes the far end has not taken yet."""
         context = self._context

@@ -1,4 +1,4 @@
-"""`usernet ping FILE ADDR`: an ICMP echo through a tunnel of its own."""
+"""`usernet ping [FILE] ADDR`: an ICMP echo through the tunnel of a daemon, or one of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 
 import click
 
+from proxy.cli.asking import path_of, which
 from proxy.cli.files import load
 from usernet.config import Config
 from usernet.errors import DialError
@@ -16,20 +17,24 @@ INTERVAL = 1.0  # s
 
 
 @click.command()
-@click.argument("file", type=click.Path())
-@click.argument("address", required=False, metavar="ADDR")
+@which
+@click.argument("arguments", nargs=-1, metavar="[FILE] ADDR")
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", default=4, show_default=True, help="How many.")
-def command(file: str, address: str | None, count: int) -> None:
-    """Ping ADDR, an address or a name, through the tunnel of FILE.  Exit status 0 if anything came back.
+def command(where: str | None, arguments: tuple[str, ...], count: int) -> None:
+    """Ping ADDR, an address or a name, through the tunnel.  Exit status 0 if anything came back.
 
-    It opens the tunnel for itself: the peer then sends to it, and no longer to a daemon that has the same key.
+    Without FILE the daemon that runs does it.  With FILE a tunnel is opened for the question: the peer then sends to
+    it, and no longer to a daemon that has the same key.
     """
     from proxy.daemon import logs, process
 
-    if address is None:
-        raise click.UsageError("FILE and ADDR are both needed, for ping opens a tunnel of its own.")
+    if len(arguments) not in (1, 2):
+        raise click.UsageError("ADDR is needed, with or without a FILE before it.")
+    address = arguments[-1]
+    if len(arguments) == 1:
+        sys.exit(0 if _by_daemon(where, address, count) else 1)
     logs.set_up_log(0)
-    config = load(file)
+    config = load(arguments[0])
     answered = 0
 
     async def main() -> None:
@@ -38,6 +43,27 @@ def command(file: str, address: str | None, count: int) -> None:
 
     process.run(main())
     sys.exit(0 if answered else 1)
+
+
+def _by_daemon(where: str | None, host: str, count: int) -> int:
+    """As `ping`."""
+    from proxy.admin.client import call
+    from proxy.admin.protocol import CommandError
+
+    answered = 0
+    for number in range(1, count + 1):
+        began = time.monotonic()
+        try:
+            seconds = call("ping-through", {"host": host}, path=path_of(where))
+        except CommandError as error:
+            click.echo(f"{host}: {error}")
+        else:
+            answered += 1
+            click.echo(f"answer from {host}: number {number}, {seconds * 1000:.1f} ms")
+        if number < count:
+            time.sleep(max(0.0, INTERVAL - (time.monotonic() - began)))
+    click.echo(f"{count} sent, {answered} answered")
+    return answered
 
 
 async def ping(config: Config, host: str, count: int) -> int:

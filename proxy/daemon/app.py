@@ -21,6 +21,7 @@ from proxy.certificate import Certificate
 from proxy.daemon import admitting
 from proxy.daemon.alive import Alive
 from proxy.daemon.answering import Answering, by_sockets
+from proxy.daemon.commands import Commands
 from proxy.daemon.controls import Controls, Tunnel, Where
 from proxy.daemon.draining import Drain
 from proxy.daemon.hello import hello
@@ -135,6 +136,7 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self.controls = Controls(options.admin, options.name, Tunnel(self.network, self.change))
         self.controls.admin.register("reload", self._asked_to_reload, changes=True)
+        Commands(self)
 
     @property
     def config(self) -> Config:

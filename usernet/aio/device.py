@@ -17,6 +17,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from usernet.aio.capture import Tap
 from usernet.aio.runtime import boottime, log
 from usernet.aio.sealer import Sealer
 from usernet.burst.packets import CHECKSUM_OK, PacketBurst, SendBurst
@@ -136,6 +137,21 @@ class Device:
             self._send_rest(self._sealer.finish())
         renew()
         self.wake()
+
+    def tap(self, tap: Tap) -> None:
+        """Put `tap` before the link there is."""
+        tap.link, self._packets = self._packets, tap
+
+    def untap(self, tap: Tap) -> None:
+        """Take it out again, wherever it is: others may have been put before it since."""
+        if self._packets is tap:
+            self._packets = tap.link
+            return
+        before = self._packets
+        while isinstance(before, Tap) and before.link is not tap:
+            before = before.link
+        if isinstance(before, Tap):
+            before.link = tap.link
 
     def path_changed(self) -> None:
         """What is stalled tries at once."""

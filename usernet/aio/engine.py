@@ -7,12 +7,14 @@ derives from Engine, and gives it the link.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from usernet.aio.capture import Tap
 from usernet.aio.device import Device
 from usernet.aio.endpoints import Endpoints
 from usernet.aio.reach import Reach
@@ -25,7 +27,7 @@ from usernet.burst.packets import Address
 from usernet.config.changes import Changes, compare
 from usernet.links import DatagramLink, PacketLink
 from usernet.wire.ip import TCP, UDP, format_address, pack_address
-from usernet.wireguard.events import TunnelEvent
+from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
 from usernet.wireguard.peer import PeerStatistics
 from usernet.wireguard.timers import Timing
 from usernet.wireguard.tunnel import PeerSettings, Tunnel, TunnelStatistics
@@ -296,6 +298,47 @@ class Engine:
     def _moved(self) -> None:
         self._tunnel.path_changed(boottime())
         self._device.path_changed()
+
+    async def shake_hands(self, public_key: bytes, seconds: float) -> float | None:
+        """The seconds that a new handshake with the peer took, or None where none completed within this time.
+
+        Initiations are at least 5 s apart, so it may have to wait before it begins.
+        """
+        done = asyncio.Event()
+        began = ended = boottime()
+
+        def heard(event: TunnelEvent) -> None:
+            nonlocal began, ended
+            if event.public_key != public_key:
+                return
+            if isinstance(event, HandshakeStarted):
+                began = boottime()
+            elif isinstance(event, HandshakeCompleted):
+                ended = boottime()
+                done.set()
+
+        self._callbacks.append(heard)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._endpoints.known(public_key)
+                self._tunnel.request_handshake(public_key, boottime())
+                self._device.wake()
+                await done.wait()
+        except (TimeoutError, KeyError):  # KeyError: it was taken away meanwhile
+            return None
+        finally:
+            self._callbacks.remove(heard)
+        return ended - began
+
+    @contextlib.contextmanager
+    def captured(self, write: Callable[[bytes], None]) -> Iterator[None]:
+        """While the block lasts `write` is given all that goes through the tunnel: see usernet/aio/capture.py."""
+        tap = Tap(write)
+        self._device.tap(tap)
+        try:
+            yield
+        finally:
+            self._device.untap(tap)
 
     # Another configuration
 

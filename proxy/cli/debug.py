@@ -1,0 +1,71 @@
+"""`usernet debug ...`: for who looks into a running daemon."""
+
+from __future__ import annotations
+
+import base64
+import sys
+
+import click
+
+from proxy.cli.asking import ask, watch, which
+
+
+@click.group(short_help="Look into a running daemon.")
+def command() -> None:
+    """Look into a running daemon."""
+
+
+@command.command()
+@which
+def rebind(where: str | None) -> None:
+    """Have the tunnel's UDP socket bound anew, as after a change of network."""
+    click.echo(f"bound anew: {ask(where, 'rebind')}")
+
+
+@command.command()
+@which
+def stacks(where: str | None) -> None:
+    """Print where every thread and task stands."""
+    click.echo(ask(where, "stacks"), nl=False)
+
+
+@command.command(name="break-tcp-conns")
+@which
+def break_connections(where: str | None) -> None:
+    """Reset every connection of the proxies' clients."""
+    click.echo(ask(where, "break-tcp-conns"))
+
+
+@command.command()
+@which
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 120),
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="For how long.",
+)
+def profile(where: str | None, seconds: float) -> None:
+    """Print what the daemon does, as collapsed stacks: `flamegraph.pl` makes a picture of them."""
+    click.echo(ask(where, "profile", timeout=seconds + 30, seconds=seconds), nl=False)
+
+
+@command.command()
+@which
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("-c", "count", type=click.IntRange(1), metavar="N", help="End after N packets. [default: at Ctrl-C]")
+def capture(where: str | None, file: str, count: int | None) -> None:
+    """Write what goes through the tunnel into FILE, which tcpdump and Wireshark read; `-` is standard output.
+
+    usernet debug capture - | tcpdump -nr -
+    """
+    left_out = 0
+    with click.open_file(file, "wb") as out:
+        for piece in watch(where, "capture", **({} if count is None else {"count": count})):
+            out.write(base64.b64decode(piece["data"]))
+            out.flush()
+            left_out = piece["left_out"]
+    if left_out:
+        click.echo(f"{left_out} packets were left out: what reads them is too slow", err=True)
+        sys.exit(1)

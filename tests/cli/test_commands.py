@@ -1,0 +1,242 @@
+"""Commands that ask a running daemon: real processes, and what a person reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.support import Daemon, usernet
+from tests.cli.test_run import FAR, NEAR, Far, far_peer, port_of
+from tests.support.skipping import needs
+
+PASSWORD = "a-password-that-is-long"
+
+
+class Running:
+    def __init__(self, daemon: Daemon, far: Far, socket: Path, port: int) -> None:
+        self.daemon, self.far, self.socket, self.port = daemon, far, socket, port
+
+    async def ask(self, *arguments: str, timeout: float = 50) -> subprocess.CompletedProcess[str]:
+        """The far peer lives in this process, so it must go on meanwhile."""
+        command, *rest = arguments
+        group = [command, rest.pop(0)] if command == "debug" else [command]
+        return await asyncio.to_thread(usernet, *group, "--socket", str(self.socket), *rest)
+
+    async def said(self, *arguments: str) -> str:
+        done = await self.ask(*arguments)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    async with far_peer(tmp_path / "wg7.conf") as far:
+        far.append(f"[Socks5]\nBindAddress = 127.0.0.1:0\nUsername = me\nPassword = {PASSWORD}\n")
+        socket = Path(os.environ.get("TMPDIR", "/tmp")) / f"un-{os.getpid()}.sock"
+        async with Daemon.start("run", str(far.file), "--socket", str(socket)) as daemon:
+            port = await port_of(daemon, "SOCKS5")
+            await daemon.line("handshake with .* completed")
+            await daemon.line("admin socket: ")
+            yield Running(daemon, far, socket, port)
+            assert await daemon.stop() == 0
+
+
+async def test_status(running: Running) -> None:
+    lines = (await running.said("status")).splitlines()
+    assert re.fullmatch(r"The tunnel works\. The latest handshake was \d+ s ago\.", lines[0])
+    assert re.fullmatch(rf"wg7: {NEAR}, userspace-networking, UDP port \d+, up \d+ s", lines[1])
+    row = rf"{FAR}\s+\S{{8}}\.\.\.  active; direct 127\.0\.0\.1:\d+, handshake \d+ s ago, tx \d+ B rx \d+ B"
+    assert re.fullmatch(row, lines[2])
+    assert f"  SOCKS5 on 127.0.0.1:{running.port}" in lines
+    assert re.fullmatch(row, (await running.said("status", "--peers")).strip())
+    found = json.loads(await running.said("status", "--json"))
+    assert (found["name"], found["verdict"]["state"], len(found["peers"])) == ("wg7", "up", 1)
+    assert found["pid"] == running.daemon.process.pid
+
+
+async def test_watching_ends_with_the_daemon(running: Running) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy.cli", "status", "--watch", "--json", "--socket", str(running.socket),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for _ in range(2):
+        assert json.loads(await process.stdout.readline())["state"] == "running"
+    running.daemon.process.send_signal(signal.SIGTERM)
+    _, error = await process.communicate()
+    assert process.returncode == 0
+    assert error.decode() == "usernet: the daemon is stopping\n"
+
+
+async def test_no_daemon_or_the_wrong_one(running: Running) -> None:
+    done = await asyncio.to_thread(usernet, "status", "--socket", "/nowhere/x.sock")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: no daemon answers at /nowhere/x.sock: No such file or directory; is `usernet run` running?\n"
+    )
+    done = await asyncio.to_thread(usernet, "healthcheck", "--socket", "no-such-tunnel")
+    assert done.returncode == 1
+    assert "no-such-tunnel.sock" in done.stderr
+
+
+async def test_healthcheck_and_ping(running: Running) -> None:
+    assert await running.said("healthcheck") == ""
+    assert await running.said("healthcheck", "--live") == ""
+    assert re.match(
+        rf"answer from {FAR}: number 1, [\d.]+ ms\n1 sent, 1 answered\n", await running.said("ping", FAR, "-c", "1")
+    )
+    done = await running.ask("ping", "203.0.113.5", "-c", "1")
+    assert done.returncode == 1
+    assert done.stdout.startswith("203.0.113.5: no peer's allowed IPs cover 203.0.113.5\n")
+
+
+async def test_healthcheck_of_a_tunnel_that_does_not_work(tmp_path: Path) -> None:
+    async with far_peer(tmp_path / "wg8.conf") as far:
+        await far.network.close()
+        socket = tmp_path / "s"
+        async with Daemon.start(
+            "run", str(far.file), "--socket", str(socket), "--socks5-server", "127.0.0.1:0"
+        ) as daemon:
+            await daemon.line("admin socket: ")
+            done = await asyncio.to_thread(usernet, "healthcheck", "--socket", str(socket))
+            assert done.returncode == 1
+            assert "handshake" in done.stderr
+            assert (await asyncio.to_thread(usernet, "healthcheck", "--live", "--socket", str(socket))).returncode == 0
+            assert await daemon.stop() == 0
+
+
+async def test_reload_says_what_has_changed_or_why_not(running: Running) -> None:
+    assert await running.said("reload") == "reloaded: nothing has changed\n"
+    good = running.far.file.read_text()
+    running.far.file.write_text(good.replace("[Interface]\n", "[Interface]\nMTU = 1300\n"))
+    assert await running.said("reload") == "reloaded: mtu\n"
+    running.far.file.write_text(good + "Nonsense = 1\n")
+    done = await running.ask("reload")
+    assert done.returncode == 1
+    assert re.search(rf"{running.far.file}:\d+: \[Socks5\] has no key 'Nonsense'", done.stderr)
+    running.far.file.write_text(good)
+
+
+async def test_netcheck(running: Running) -> None:
+    done = await running.ask("netcheck")
+    assert re.search(r"peer \S{8}\.\.\. at 127\.0\.0\.1:\d+: answers in [\d.]+ ms", done.stdout), done
+    found = json.loads((await running.ask("netcheck", "--json")).stdout)
+    assert found["peers"][0]["handshake_ms"] is not None
+    done = await asyncio.to_thread(usernet, "netcheck", str(running.far.file))
+    assert "answers in" in done.stdout
+
+
+async def test_netcheck_where_nobody_answers(tmp_path: Path) -> None:
+    async with far_peer(tmp_path / "wg.conf") as far:
+        await far.network.close()
+        far.file.write_text(re.sub("Endpoint = .*", "Endpoint = nowhere.invalid:5", far.file.read_text()))
+        done = await asyncio.to_thread(usernet, "netcheck", str(far.file))
+        assert done.returncode == 1
+        assert "! peer " in done.stdout
+        assert "the name nowhere.invalid does not resolve" in done.stdout
+
+
+async def test_a_bug_report_holds_no_secret_and_nobodys_address(running: Running) -> None:
+    text = await running.said("bugreport")
+    config = running.far.file.read_text()
+    secrets = [*re.findall(r"= (\S{43}=)", config), PASSWORD, FAR, NEAR, "127.0.0.1", str(running.far.file.parent)]
+    for secret in secrets:
+        assert secret not in text
+    assert "[Peer] 1: an IPv4 endpoint, 1 allowed IPs" in text
+    assert "drops, tunnel: none" in text
+
+
+async def test_debug(running: Running) -> None:
+    assert "proxy/daemon/app.py" in await running.said("debug", "stacks")
+    assert re.search(r"^MainThread;.* \d+$", await running.said("debug", "profile", "--seconds", "1"), re.MULTILINE)
+    assert re.fullmatch(r"bound anew: UDP port \d+\n", await running.said("debug", "rebind"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(b"\5\1\2")
+    await reader.readexactly(2)
+    assert await running.said("debug", "break-tcp-conns") == "connections reset: 1\n"
+    with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+        await reader.readexactly(1)
+    writer.close()
+
+
+async def test_a_capture_that_tcpdump_reads(running: Running, tmp_path: Path) -> None:
+    needs("tcpdump")
+    file = tmp_path / "x.pcap"
+    capture = asyncio.ensure_future(running.ask("debug", "capture", str(file), "-c", "6"))
+    while not capture.done():
+        await running.said("ping", FAR, "-c", "1")
+    assert capture.result().returncode == 0
+    read = subprocess.run([str(shutil.which("tcpdump")), "-nvr", str(file)], capture_output=True, text=True, timeout=30)
+    assert read.stdout.count("ICMP echo request") == read.stdout.count("ICMP echo reply") == 3
+    assert "bad" not in read.stdout
+
+
+async def test_top_in_a_terminal(running: Running) -> None:
+    """80 by 24: everything is there, and Ctrl-C ends it."""
+    lead, follow = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy.cli", "top", "--socket", str(running.socket),
+        stdin=follow, stdout=follow, stderr=follow, env={**os.environ, "COLUMNS": "80", "LINES": "24", "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(follow)
+    seen = b""
+    while b"0 streams" not in seen:
+        seen += await asyncio.to_thread(os.read, lead, 65536)
+    process.send_signal(signal.SIGINT)
+    os.set_blocking(lead, False)
+    assert await process.wait() == 0
+    os.close(lead)
+    text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
+    for words in ("The tunnel works", "wg7", "endpoint", "handshake", "127.0.0.1:"):
+        assert words in text
+    assert await running.said("top") != ""
+
+
+@pytest.mark.parametrize(
+    "command", ["status", "top", "reload", "netcheck", "healthcheck", "bugreport", "debug", "ping"]
+)
+def test_help(command: str) -> None:
+    done = usernet(command, "--help")
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert f"Usage: usernet {command}" in done.stdout
+
+
+def test_a_view_of_a_narrow_terminal() -> None:
+    from rich.console import Console
+
+    from proxy.cli.top import view
+
+    peer: dict[str, Any] = {
+        "public_key": "A" * 44, "endpoint": None, "latest_handshake": None, "rx_bytes": 1, "tx_bytes": 2,
+        "rx_rate": 3.0, "tx_rate": 4.0, "allowed_ips": [],
+    }  # fmt: skip
+    stream = {
+        "client": "192.0.2.1:5", "destination": "x" * 200, "route": "tunnel", "began": 0.0, "up_bytes": 1,
+        "down_bytes": 1 << 40, "up_rate": 0.0, "down_rate": 0.0,
+    }  # fmt: skip
+    status = {
+        "verdict": {"state": "down", "title": "No", "detail": "why"}, "name": "n", "addresses": ["10.0.0.1"], "at": 9.0,
+        "started": 1.0, "rx_rate": 1.0, "tx_rate": 1.0, "clients": 1, "peers": [peer] * 3, "streams": [stream] * 50,
+        "streams_total": 50, "health": [{"text": "t", "remedy": "r"}],
+    }  # fmt: skip
+    for width in (20, 80, 200):
+        console = Console(width=width, height=24, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+        console.print(view(status, width, 24))
+        lines = console.export_text().splitlines()
+        assert max(map(len, lines)) <= width
+        console.file.close()
+        if width >= 80:
+            assert len(lines) <= 24

@@ -80,11 +80,12 @@ def test_run_takes_one_file(file: Path) -> None:
     assert usernet("run").returncode == 2
 
 
-def test_ping_without_file_says_what_to_do() -> None:
-    done = usernet("ping", "10.0.0.1")
-    assert done.returncode == 2
-    assert "usernet ping [OPTIONS] FILE ADDR" in done.stderr
-    assert "FILE and ADDR are both needed" in done.stderr
+def test_ping_without_file_or_daemon_says_what_to_do() -> None:
+    done = usernet("ping", "10.0.0.1", "--socket", "none-of-this-name")
+    assert done.returncode == 1
+    assert "none-of-this-name.sock" in done.stderr
+    assert "is `usernet run` running?" in done.stderr
+    assert usernet("ping").returncode == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")

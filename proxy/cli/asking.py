@@ -17,6 +17,7 @@ def which(function: F) -> F:
         "--socket",
         "where",
         metavar="NAME|PATH",
+        envvar="USERNET_SOCKET",
         help="The daemon to ask, by the name of its tunnel or its admin socket. [default: the one that runs]",
     )
     return option(function)

@@ -41,8 +41,10 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     return value
 
 
-@click.command(short_help="Run a tunnel and a proxy in front of it.")
-@click.argument("file", type=click.Path())
+@click.command(
+    short_help="Run a tunnel and a proxy in front of it.", context_settings={"auto_envvar_prefix": "USERNET"}
+)
+@click.argument("file", type=click.Path(), envvar="USERNET_FILE")
 @click.option(
     "--socks5-server", multiple=True, metavar="ADDR", help="Speak SOCKS on HOST:PORT; may be repeated; port 0 is any."
 )
@@ -208,6 +210,9 @@ def command(
     """Run the tunnel of a wg-quick FILE, and a proxy in front of it, until INT or TERM.
 
     Without an address SOCKS5 and HTTP share 127.0.0.1:1080 and [::1]:1080, unless FILE has [Socks5] or [http] sections.
+
+    Every flag has a variable: --dial-timeout is USERNET_DIAL_TIMEOUT, and FILE is USERNET_FILE.  One that may be
+    repeated takes several values with spaces between them; the command line wins.
     """
     if (http_proxy_tls_cert is None) != (http_proxy_tls_key is None):
         raise click.UsageError("--http-proxy-tls-cert and --http-proxy-tls-key come together.")

@@ -6,10 +6,12 @@ import asyncio
 import binascii
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from proxy.daemon import wgkeys
 from proxy.demo.client import request
 from proxy.demo.website import Website
 from tests.cli.support import Daemon
+from tests.cli.support import usernet as usernet_command
 from tests.support.certificates import Authority
 from usernet.config import parse
 
@@ -275,3 +278,25 @@ async def test_the_log_as_json_and_a_broken_pipe(far: Far) -> None:
     assert public is not None
     assert json.loads(shake.string)["peer"] == public[1]
     assert lines[-1]["message"] == "SIGTERM: stopping"
+
+
+async def test_every_flag_has_a_variable(far: Far, tmp_path: Path) -> None:
+    """And FILE: a container needs no argument but `run`."""
+    socket = tmp_path / "s"
+    environment = {
+        "USERNET_FILE": str(far.file),
+        "USERNET_SOCKS5_SERVER": "127.0.0.1:0 127.0.0.1:0",
+        "USERNET_SOCKET": str(socket),
+        "USERNET_STATE": "mem:",
+        "USERNET_VERBOSE": "1",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy.cli", "run",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, **environment},
+    )  # fmt: skip
+    daemon = Daemon(process)
+    await daemon.line(r" I admin socket: ")
+    assert len({line for line in daemon.lines if "proxy: SOCKS5 on 127.0.0.1:" in line}) == 2
+    done = await asyncio.to_thread(usernet_command, "healthcheck", env={"USERNET_SOCKET": str(socket)})
+    assert done.returncode == 0
+    assert await daemon.stop() == 0

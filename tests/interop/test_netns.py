@@ -48,6 +48,17 @@ def lab(gso_lab: Lab) -> Lab:
     return gso_lab
 
 
+@pytest.fixture(params=["userspace", "tun"])
+def mode(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the tunnel ends: in the userspace stack, or in the kernel's; the proxy is there in both."""
+    lab.flags = ("--tun", "usernet0") if request.param == "tun" else ()
+    yield request.param
+    lab.flags = ()
+
+
+in_both_modes = pytest.mark.usefixtures("mode")
+
+
 def pings(lab: Lab, address: str, *flags: str, seconds: int = 5) -> bool:
     """Whether the far host's ping of the address is answered."""
     command = lab.far_command("ping", "-n", "-c", "1", "-W", str(seconds), *flags, address)
@@ -102,6 +113,7 @@ def mtus(lab: Lab, inner: int, outer: int) -> Iterator[None]:
 # -- data --
 
 
+@in_both_modes
 def test_pings_both_ways(lab: Lab) -> None:
     for address in (INNER_FAR, INNER_FAR6):
         command = [sys.executable, "-m", "proxy.cli", "ping", str(lab.config()), address, "-c", "1"]
@@ -137,6 +149,7 @@ def restart_peer(lab: Lab, binary: str) -> None:
     lab.start_peer()
 
 
+@in_both_modes
 @pytest.mark.parametrize("outer", OUTER)
 @pytest.mark.parametrize("kind", PEERS)
 def test_bulk(lab: Lab, kind: str, outer: str) -> None:
@@ -146,6 +159,7 @@ def test_bulk(lab: Lab, kind: str, outer: str) -> None:
             bulk(lab, host)
 
 
+@in_both_modes
 @pytest.mark.parametrize(("inner", "outer"), [(1280, 1500), (8900, 9000)])
 def test_mtu(lab: Lab, inner: int, outer: int) -> None:
     with mtus(lab, inner, outer), running(lab, lab.config()):
@@ -155,6 +169,7 @@ def test_mtu(lab: Lab, inner: int, outer: int) -> None:
         assert pings(lab, INNER_NEAR6, "-M", "do", "-s", str(inner - 48))
 
 
+@in_both_modes
 @pytest.mark.parametrize(("name", "overhead"), [("outer4", 60), ("outer6", 80)])
 def test_padding_stays_within_the_mtu(lab: Lab, name: str, overhead: int) -> None:
     """1411 is no multiple of 16, and the wire takes a packet of just that size: padded further it would be cut."""
@@ -172,6 +187,7 @@ def test_padding_stays_within_the_mtu(lab: Lab, name: str, overhead: int) -> Non
 # -- roaming --
 
 
+@in_both_modes
 def test_far_port_and_family_change(lab: Lab) -> None:
     with fresh_peer(lab, "debian"), running(lab, lab.config(), "--port", "51900"):
         assert page(lab) == PAGE
@@ -189,6 +205,7 @@ def test_far_port_and_family_change(lab: Lab) -> None:
             lab.wg("set", lab.device, "listen-port", "51820")
 
 
+@in_both_modes
 def test_far_side_follows_our_port_and_address(lab: Lab) -> None:
     for port in ("51901", "51902"):
         with running(lab, lab.config(), "--port", port):
@@ -212,6 +229,7 @@ def replace_address(lab: Lab, old: str, new: str) -> None:
     run("ip", "-n", lab.near, "route", "replace", "default", "via", FAR)
 
 
+@in_both_modes
 def test_foreign_source_is_dropped_yet_its_endpoint_counts(lab: Lab) -> None:
     """The reverse-path filter of cryptokey routing: its source is another peer's, but the datagram was authentic."""
     other = run("wg", "pubkey", stdin=run("wg", "genkey"))
@@ -241,7 +259,7 @@ def test_130_560_allowed_ips(lab: Lab) -> None:
     try:
         with running(lab, config):
             assert time.monotonic() - began < 30
-            assert "and 130558 more" in lab.log("usernet.log")
+            wait_for(lambda: "and 130558 more" in lab.log("usernet.log"), "the line about them")
             for host in (*BOTH, "10.255.7.1", "[fd00::ff:7]"):
                 assert page(lab, host) == PAGE
             bulk(lab, "10.255.7.1", 4 << 20)
@@ -309,6 +327,7 @@ def behind_nat(lab: Lab) -> Iterator[str]:
         subprocess.run(lab.near_command("nft", "delete", "table", "ip", "nat"), capture_output=True)
 
 
+@in_both_modes
 def test_nat_with_a_short_memory(lab: Lab) -> None:
     """A keepalive each second holds the mapping, so that the far side can speak first; without it, it cannot."""
     with behind_nat(lab) as client:

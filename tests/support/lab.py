@@ -85,6 +85,7 @@ class Lab:
         self.near_key, self.near_public = self.keypair()
         self.far_key, self.far_public = self.keypair()
         self.psk = run("wg", "genpsk")
+        self.flags: tuple[str, ...] = ()  # of every `usernet run` here, besides those of the call
         self._peer: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -276,6 +277,7 @@ class Lab:
                 str(self.dir / f"{log}.sock"),
                 "--statedir",
                 str(self.dir / "state"),
+                *self.flags,
                 *flags,
             ),
             log=log,

@@ -188,6 +188,11 @@ BY_ERRNO = {  # a kernel's sockets say it with a number
 }
 
 
+# The error types of all these: what a dial, or an exchange with an origin, may come to
+TOKENS = frozenset(reply.token for reply in (*(reply for _, reply in BY_TYPE), *BY_ERRNO.values(), INCOMPLETE, NOT_HTTP,
+                                             LOOP, LIMIT, UNSUPPORTED, INTERNAL))  # fmt: skip
+
+
 def reason(error: OSError) -> str:
     """For a person at the machine itself: the tunnel's own words name the address, a socket's error gets a client's."""
     return str(error.strerror) if isinstance(error, DialError) else reply_for(error).reason

@@ -160,6 +160,14 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     "--run-hooks", is_flag=True, help="Run the PreUp, PostUp, PreDown and PostDown commands of FILE, where --tun is."
 )
 @click.option("--cleanup", is_flag=True, help="Take away what a crash has left of the --tun interfaces, and end.")
+@click.option(
+    "--debug",
+    metavar="ADDR",
+    help="Show how the daemon is on [IP]:PORT, over HTTP: a page for people, /metrics, /readyz, /debug/...",
+)
+@click.option(
+    "--local-addr", metavar="ADDR", help="Answer probes on [IP]:PORT, over HTTP: /healthz, /readyz and /metrics."
+)
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -201,6 +209,8 @@ def command(
     tun: str | None,
     run_hooks: bool,
     cleanup: bool,
+    debug: str | None,
+    local_addr: str | None,
     allow_anyone: bool,
     loop: str,
     log_format: Literal["text", "json"],
@@ -273,6 +283,8 @@ def command(
         lambda: with_flags(read(file, kernel=kernel, generate=generate)), plan, name, port, dial_timeout, allow_anyone,
         certificate=certificate, hostnames=hostname, via=via, caps=caps, drain=drain, admin=where,
         store=store, tun=names, run_hooks=run_hooks,
+        debug=None if debug is None else listeners.parse_listen(debug, "--debug"),
+        local_addr=None if local_addr is None else listeners.parse_listen(local_addr, "--local-addr"),
     )  # fmt: skip
     if access_log != "off":
         from proxy.accesslog import AccessLog

@@ -40,8 +40,12 @@ class Alive:
 
     def is_ready(self) -> bool:
         """Whether every address has answered lately; so it is where there is none."""
+        return not self.missing()
+
+    def missing(self) -> list[str]:
+        """Those that have not answered lately."""
         since = time.time() - self._interval - LEEWAY
-        return all(pong >= since for pong in self.pongs.values())
+        return [address for address, pong in self.pongs.items() if pong < since]
 
     def silent(self) -> list[str]:
         """Those that did not answer the last time."""

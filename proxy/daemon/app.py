@@ -31,11 +31,11 @@ from proxy.daemon.leading import Leading
 from proxy.daemon.limiting import UNLIMITED
 from proxy.daemon.listeners import Listen, inside_each
 from proxy.daemon.look import count, look
-from proxy.daemon.narrator import format_endpoint
 from proxy.daemon.observer import Observer
 from proxy.daemon.pac import PacPage
 from proxy.daemon.process import StartError, freeze_garbage, log, on_hangup, raise_descriptor_limit, stop_event
-from proxy.daemon.serving import Caps, Serving, refusal
+from proxy.daemon.readiness import Readiness, Readying, own_pages
+from proxy.daemon.serving import Caps, Serving
 from proxy.daemon.teller import Teller
 from proxy.daemon.wakeups import Wakeups
 from proxy.daemon.watchdog import Watchdog
@@ -75,7 +75,9 @@ class Options:
     allow_anyone: bool = False  # listen beyond this machine without credentials
     access_log: AccessLog | None = None
     via: str | None = None  # the name for Via fields
-    info: tuple[str, int] | None = None  # where /readyz and /metrics are
+    info: tuple[str, int] | None = None  # where wireproxy's pages are
+    debug: tuple[str, int] | None = None  # where all of the daemon's own pages are
+    local_addr: tuple[str, int] | None = None  # where those for probes are
     certificate: Certificate | None = None  # HTTP is spoken inside TLS as well
     hostnames: Sequence[str] = ()  # of the proxy, besides its addresses
     caps: Caps | None = None  # None: the defaults
@@ -109,7 +111,9 @@ class Daemon:
             access_log=options.access_log,
             via=options.via,
             certificate=options.certificate,
-            pages=OwnPages({b"/proxy.pac": self._pac, b"/wpad.dat": self._pac}, options.hostnames),
+            pages=OwnPages(
+                {b"/proxy.pac": self._pac, b"/wpad.dat": self._pac, **own_pages(self._ask_ready)}, options.hostnames
+            ),
             caps=options.caps,
             interface=self.interface,
             mark=self._mark,
@@ -130,7 +134,8 @@ class Daemon:
         self.teller = Teller(loop)
         self.stream_rates = StreamRates()
         self.observer = Observer(loop, self.status, partial(count, self))
-        for callback in (self.teller.event, self.observer.event):
+        self.readying = Readying(self)
+        for callback in (self.teller.event, self.observer.event, self.readying.event):
             self.network.on_event(callback)
         self.watchdog = Watchdog(loop)
         self._reloading = asyncio.Lock()
@@ -197,8 +202,10 @@ class Daemon:
             await stack.enter_async_context(for_as_long(self.keeper.run()))
         for line in hello(self.config, self.network, self.serving.bound, self.leading.bound):
             log.info("%s", line, extra=UNLIMITED)
-        if self.options.info is not None:
-            log.info("info: %s", await self._inform(stack, *self.options.info))
+        if any((self.options.info, self.options.debug, self.options.local_addr)):
+            from proxy.daemon.showing import show  # few want it, and it brings an HTTP parser
+
+            await show(self, stack)
         stack.enter_context(monitored(self.network, self._network_changed, self._mark))
         await self.controls.open()
         if self.config.stdio_tunnel is None:
@@ -212,6 +219,9 @@ class Daemon:
         else:
             await join_stdio(self.network, self.config.stdio_tunnel, self.stop)
         await self._drain.wait()
+
+    async def _ask_ready(self) -> Readiness:
+        return await self.readying.ask()
 
     @property
     def loop_name(self) -> str:
@@ -313,16 +323,6 @@ class Daemon:
         changes = str(await self.reload())
         log.info("reloaded: %s", changes)
         return changes
-
-    async def _inform(self, stack: contextlib.AsyncExitStack, host: str, port: int) -> str:
-        """Where, once it does.  ListenError where it cannot."""
-        from proxy.daemon.info import inform, pages_of  # seldom asked for, and it brings an HTTP parser
-
-        try:
-            where = await stack.enter_async_context(inform(host, port, pages_of(self.network, self.alive)))
-        except OSError as error:
-            raise refusal(error, host or "every address") from None
-        return "http://" + format_endpoint(where)
 
 
 async def run(config: Config, options: Options) -> None:

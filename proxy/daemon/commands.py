@@ -16,7 +16,7 @@ from proxy.admin.protocol import Args, BadArguments, CommandError
 from proxy.daemon import netcheck
 from proxy.daemon.bugreport import report
 from proxy.daemon.profiling import Profile
-from proxy.daemon.readiness import is_ready
+from proxy.daemon.readiness import LONGEST
 from proxy.daemon.stacks import task_stacks
 from proxy.status.verdict import judge
 from usernet.aio import capture
@@ -69,8 +69,7 @@ class Commands:
         """Whether the tunnel works, and why not."""
         if args.get("live"):
             return {"ready": True, "why": "it runs"}
-        found = await is_ready(self._daemon)
-        return {"ready": found.ready, "why": found.why}
+        return (await self._daemon.readying.ask(LONGEST))._asdict()
 
     async def ping(self, args: Args) -> float:
         """The seconds that an ICMP echo through the tunnel took."""

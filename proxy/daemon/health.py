@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _UNRESOLVED = "it is asked for again and again; see whether this machine's resolver works and the name is right"
 _SERVER = "names that it is asked for are not found; see whether DNS = names the right one, and a peer carries it"
 _SILENT = "CheckAlive = names it; see whether it is there, and answers pings"
+_UNKEPT = "a restart will not know what has happened since; it is tried again every minute"
 _PAUSED = "those that come wait until somebody leaves; allow more with --max-clients or `ulimit -n`"
 
 
@@ -28,6 +29,8 @@ def troubles(daemon: Daemon, peers: Iterable[PeerStatus]) -> Iterator[Trouble]:
         yield Trouble(f"{address} does not answer", _SILENT)
     for server, trouble in sorted(daemon.network.name_server_troubles().items()):
         yield Trouble(f"name server {server} {trouble}", _SERVER)
+    if daemon.keeper is not None and daemon.keeper.trouble:
+        yield Trouble(daemon.keeper.trouble, _UNKEPT)
     for listener in daemon.serving.proxy.paused():
         yield Trouble(f"nobody new is accepted on {format_endpoint(listener)}", _PAUSED)
 

@@ -31,7 +31,7 @@ def hello(
         yield f"proxy: {one}"
     if bound:
         yield "to use it from a shell, paste:"
-        for line in shell_lines(bound, _example_url(config)):
+        for line in shell_lines(bound, example_url(config)):
             yield f"  {line}"
     url = pac_url(bound)
     if url is not None:
@@ -48,7 +48,7 @@ def _allowed(peer: Peer) -> str:
     return "allowed IPs " + (", ".join(nets) or "none") + (f" and {more} more" if more else "")
 
 
-def _example_url(config: Config) -> str:
+def example_url(config: Config) -> str:
     """A first thing to fetch: anything where a peer takes everything, else the first host of the first network."""
     nets = [net for peer in config.peers for net in peer.allowed_ips]
     if not nets or any(length == 0 for _, length in nets):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from proxy.client import Client
 from proxy.daemon.answering import shown
 from proxy.daemon.health import troubles
+from proxy.daemon.hello import example_url
+from proxy.daemon.hints import shell_lines
 from proxy.daemon.narrator import Struggle, format_endpoint
 from proxy.daemon.recent import RECENT
 from proxy.server import ProxyStatistics
@@ -42,12 +44,7 @@ def look(daemon: Daemon) -> Status:
         drops["socket"] = dict(statistics.udp.drops)
     if statistics.filter is not None:
         drops["filter"] = dict(statistics.filter.drops)
-    struggles, rates = daemon.teller.struggles(), daemon.observer.history.rates()
-    configured = {peer.public_key: peer for peer in config.peers}
-    peers = tuple(
-        _peer(configured[peer.public_key], peer, struggles.get(peer.public_key), rates, _unresolved(daemon, peer))
-        for peer in statistics.tunnel.peers
-    )
+    peers = peers_of(daemon)
     streams = [*daemon.serving.proxy.clients(), *daemon.leading.clients()]
     return Status(
         version=version("usernet"),
@@ -68,6 +65,7 @@ def look(daemon: Daemon) -> Status:
         tx_rate=sum(peer.tx_rate for peer in peers),
         listeners=tuple(map(str, daemon.serving.bound)),
         forwards=(*map(shown, config.server_tunnels), *map(str, daemon.leading.bound)),
+        hints=tuple(shell_lines(daemon.serving.bound, example_url(config))),
         clients=proxy.connections,
         accepted=proxy.accepted,
         up_bytes=proxy.bytes_up,
@@ -82,6 +80,16 @@ def look(daemon: Daemon) -> Status:
         tcp_segments_resent=host.segments_resent if host is not None else 0,
         health=tuple(troubles(daemon, peers)),
         recent=tuple(Complaint(one.level, one.message, one.first, one.last, one.count) for one in RECENT.entries()),
+    )
+
+
+def peers_of(daemon: Daemon) -> tuple[PeerStatus, ...]:
+    """Of a look, what costs next to nothing."""
+    struggles, rates = daemon.teller.struggles(), daemon.observer.history.rates()
+    configured = {peer.public_key: peer for peer in daemon.config.peers}
+    return tuple(
+        _peer(configured[peer.public_key], peer, struggles.get(peer.public_key), rates, _unresolved(daemon, peer))
+        for peer in daemon.network.peers()
     )
 
 

@@ -58,12 +58,13 @@ class Observer:
         if self._queued is not None:
             self._queued.cancel()
 
-    async def status(self) -> Status:
-        """How it is."""
-        now = self._loop.time()
-        self._watched_until = now + WATCHED
-        if self._timer is not None and self._next_sample > now + OFTEN:
-            self._arm(OFTEN)
+    async def status(self, *, watching: bool = True) -> Status:
+        """How it is.  `watching`: whoever asks will soon do so again, and wants rates."""
+        if watching:
+            now = self._loop.time()
+            self._watched_until = now + WATCHED
+            if self._timer is not None and self._next_sample > now + OFTEN:
+                self._arm(OFTEN)
         return await asyncio.shield(self._queue())
 
     def on_status(self, callback: Callable[[Status], None]) -> Callable[[], None]:

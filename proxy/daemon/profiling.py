@@ -1,7 +1,12 @@
-"""A sampling profile of this very process: a thread that looks where the others are, a hundred times a second."""
+"""What this very process is at, and what it is made of.
+
+The profile samples: a thread looks where the others are, a hundred times a second.  Stacks and types hold places in the
+code, and no values.
+"""
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections import Counter
@@ -10,6 +15,9 @@ from typing import Final
 
 INTERVAL: Final = 0.01  # s
 DEPTH: Final = 100
+MOST: Final = 10_000  # different stacks; what is seen beyond them is one line
+LONGEST: Final = 60.0  # s, over HTTP
+TOP: Final = 100
 
 
 class Profile:
@@ -34,7 +42,8 @@ class Profile:
             names = {thread.ident: thread.name for thread in threading.enumerate()}
             for ident, frame in sys._current_frames().items():
                 if ident != own:
-                    self._counts[";".join([names.get(ident, "thread"), *_path(frame)])] += 1
+                    stack = ";".join([names.get(ident, "thread"), *_path(frame)])
+                    self._counts[stack if stack in self._counts or len(self._counts) < MOST else "others"] += 1
 
     def collapsed(self) -> str:
         """A line a stack, outermost function first, and how often it was seen; the most frequent first."""
@@ -49,3 +58,21 @@ def _path(frame: FrameType | None) -> list[str]:
         path.append(f"{module}.{code.co_qualname}")
         frame = frame.f_back
     return path[::-1]
+
+
+def heap() -> str:
+    """By the lines that allocated it where tracemalloc runs, else objects by type.  Takes its time: for a thread."""
+    tracemalloc = sys.modules.get("tracemalloc")
+    if tracemalloc is not None and tracemalloc.is_tracing():
+        now, peak = tracemalloc.get_traced_memory()
+        largest = tracemalloc.take_snapshot().statistics("lineno")[:TOP]
+        return "\n".join([f"traced: {now} bytes now, {peak} at the most", *map(str, largest)])
+    kinds = Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
+    return "\n".join(
+        (
+            f"blocks of memory in use: {sys.getallocatedblocks()}",
+            "objects made since the start that the collector knows, by type; PYTHONTRACEMALLOC=1 in the environment"
+            " tells sizes and places",
+            *(f"{count:9} {kind}" for kind, count in kinds.most_common(TOP)),
+        )
+    )

@@ -1,19 +1,28 @@
-"""Whether the tunnel works, for probes: by what it has heard of late, or else by asking the peers for a handshake.
+"""Whether the daemon is of use: there was a handshake of late, or an answer came through the tunnel.
 
-Nobody else is asked: a third party's outage is not ours.
+No third party is asked.  Where a session has ended, for lack of traffic perhaps, or its peer does not answer, a
+handshake is asked for and waited for a moment; who asks again a little later hears of one that took longer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from proxy.status.verdict import FRESH, judge
+from proxy.daemon.look import peers_of
+from proxy.http.own import Content, Page, Visit
+from proxy.status.verdict import peer_state
+from usernet.wireguard.events import HandshakeCompleted, TunnelEvent
 
 if TYPE_CHECKING:
     from proxy.daemon.app import Daemon
 
-SECONDS: Final = 4.0  # for handshakes, where there was none of late; probes have some five
+PATIENCE: Final = 0.8  # s: a probe of Kubernetes' gives up after one
+LONGEST: Final = 4.0  # s that a handshake which was asked for is waited for, by whoever has so long
+PLAIN: Final = "text/plain; charset=utf-8"
 
 
 class Readiness(NamedTuple):
@@ -21,33 +30,69 @@ class Readiness(NamedTuple):
     why: str
 
 
-async def is_ready(daemon: Daemon) -> Readiness:
-    """Any peer will do; where the file has CheckAlive its addresses have to answer, too."""
-    if daemon.stop.is_set():
-        return Readiness(False, "it is stopping")
-    for address in daemon.alive.silent():
-        return Readiness(False, f"CheckAlive: {address} does not answer")
-    status = await daemon.observer.status()
-    shaken = max((peer.latest_handshake or 0.0 for peer in status.peers), default=0.0)
-    if status.at - shaken <= FRESH:
-        return Readiness(True, f"the latest handshake was {max(0.0, status.at - shaken):.0f} s ago")
-    if await _any_shakes_hands(daemon):
-        return Readiness(True, "a peer has just answered a handshake")
-    return Readiness(False, judge(await daemon.observer.status()).detail)
+class Readying:
+    """`event` is to be called with each event of the tunnel."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._completed = asyncio.Event()
+        self._asking: asyncio.Task[None] | None = None
+
+    def event(self, event: TunnelEvent) -> None:
+        if isinstance(event, HandshakeCompleted):
+            self._completed.set()
+
+    async def ask(self, patience: float = PATIENCE) -> Readiness:
+        """Now, or within so many seconds.  Any number may ask at a time."""
+        found = self._look()
+        if found.ready or self._daemon.stop.is_set():
+            return found
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._handshake(), name="ask for a handshake")
+            self._asking.add_done_callback(self._asked)
+        await asyncio.wait((self._asking,), timeout=patience)
+        return self._look()
+
+    def _asked(self, task: asyncio.Task[None]) -> None:
+        self._asking = None
+
+    async def _handshake(self) -> None:
+        self._completed.clear()
+        self._daemon.network.request_handshakes()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST):
+                await self._completed.wait()
+
+    def _look(self) -> Readiness:
+        daemon = self._daemon
+        if daemon.stop.is_set():
+            return Readiness(False, "the daemon is stopping")
+        if not daemon.alive.is_ready():
+            return Readiness(False, f"no answer from {', '.join(daemon.alive.missing())}, which CheckAlive = names")
+        if daemon.alive.pongs:
+            return Readiness(True, f"answers come from {', '.join(daemon.alive.pongs)}")
+        peers, now = peers_of(daemon), time.time()
+        ages = [now - (peer.latest_handshake or 0.0) for peer in peers if peer_state(peer, now) == "up"]
+        if ages:
+            return Readiness(True, f"the latest handshake was {max(0.0, min(ages)):.0f} s ago")
+        trouble = next((peer.trouble for peer in peers if peer.trouble), "")
+        if trouble:
+            return Readiness(False, f"no peer answers: {trouble}")
+        if not peers:
+            return Readiness(False, "no peer is configured")
+        if not any(peer.is_dialled for peer in peers):
+            return Readiness(False, "no peer has an Endpoint, and none has spoken of late")
+        return Readiness(False, "no handshake has completed in the last 180 s; one has been asked for")
 
 
-async def _any_shakes_hands(daemon: Daemon) -> bool:
-    """A tunnel at rest has no session: the first that answers is enough."""
-    asking = [
-        asyncio.ensure_future(daemon.network.shake_hands(peer.public_key, SECONDS))
-        for peer in daemon.config.peers
-        if peer.endpoint is not None
-    ]
-    try:
-        for answer in asyncio.as_completed(asking):
-            if await answer is not None:
-                return True
-    finally:
-        for each in asking:
-            each.cancel()
-    return False
+def own_pages(ask: Callable[[], Awaitable[Readiness]]) -> dict[bytes, Page]:
+    """What the proxy's own port says of it.  There strangers come, who are not told why it is not so."""
+
+    def healthz(visit: Visit) -> Content:
+        return Content(PLAIN, b"ok\n")  # the loop turns
+
+    async def readyz(visit: Visit) -> Content:
+        found = await ask()
+        return Content(PLAIN, b"ready\n") if found.ready else Content(PLAIN, b"not ready\n", 503)
+
+    return {b"/healthz": healthz, b"/readyz": readyz}

@@ -7,6 +7,7 @@ The stages of a request: `data_received` -> `_next_head` (raw checks) -> `login`
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from proxy.auth import parse_basic
@@ -16,7 +17,7 @@ from proxy.http.answer import ESTABLISHED, challenge, fault, head_of, refusal
 from proxy.http.head import HeadError, HeadScanner, RequestHead, parse_request, persists
 from proxy.http.target import parse_absolute, parse_connect
 from proxy.replies import Reply
-from proxy.session import Context
+from proxy.session import Context, log
 
 if TYPE_CHECKING:
     from proxy.http.forward import Forward
@@ -93,8 +94,11 @@ class HttpHandler(Handler):
             self._bodiless = head.method == b"HEAD"
             self.finish_handshake()
             page = self._own_page(head)
-            if page is not None:
+            if isinstance(page, bytes):
                 self.farewell(page)
+            elif page is not None:
+                self.hold(b"")
+                self._task = self.context.loop.create_task(self._show(page))
             elif self.client.terms.users is None:
                 self._begin(head)
             else:
@@ -107,7 +111,16 @@ class HttpHandler(Handler):
         except HeadError as error:
             self.refuse(error)
 
-    def _own_page(self, head: RequestHead) -> bytes | None:
+    async def _show(self, page: Awaitable[bytes]) -> None:
+        try:
+            words = await page
+        except Exception:  # noqa: BLE001 - logged; whoever asked gets an answer
+            log.exception("a page of the proxy's own failed")
+            words = fault(500, "the page failed")
+        self._task = None
+        self.farewell(words)
+
+    def _own_page(self, head: RequestHead) -> bytes | Awaitable[bytes] | None:
         """No login is asked for it: browsers that fetch their configuration cannot give one."""
         if self.context.pages is None or not head.target.startswith(b"/"):
             return None

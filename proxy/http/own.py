@@ -8,11 +8,12 @@ to point here (DNS rebinding) is refused, as is a script of another site that in
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from proxy.client import Terms
+from proxy.http.answer import answer
 from proxy.http.head import HeadError, RequestHead
 from proxy.http.target import parse_authority
 
@@ -29,9 +30,10 @@ class Visit(NamedTuple):
 class Content(NamedTuple):
     media_type: str
     body: bytes
+    status: int = 200
 
 
-Page = Callable[[Visit], Content]
+Page = Callable[[Visit], Content | Awaitable[Content]]
 
 
 class OwnPages:
@@ -43,8 +45,13 @@ class OwnPages:
         self._pages = dict(pages)
         self._hostnames = frozenset(hostnames)
 
-    def answer(self, head: RequestHead, local: tuple[str, int], secure: bool, terms: Terms) -> bytes | None:
-        """A whole response, or None where the request is for none of them.  `local`: what the connection came to."""
+    def answer(
+        self, head: RequestHead, local: tuple[str, int], secure: bool, terms: Terms
+    ) -> bytes | Awaitable[bytes] | None:
+        """A whole response, or None where the request is for none of them.  `local`: what the connection came to.
+
+        Where a page takes its time it is to be awaited.
+        """
         page = self._pages.get(head.target.partition(b"?")[0])
         if page is None or head.method not in (b"GET", b"HEAD"):
             return None
@@ -52,19 +59,26 @@ class OwnPages:
             host, port = parse_authority(head.meant.get(b"host", [b""])[0], 443 if secure else 80)
         except HeadError:
             return None
-        if not (host in self._hostnames or (port == local[1] and _is_local(host, local[0]))):
+        if not (host in self._hostnames or (port == local[1] and is_local(host, local[0]))):
             return None
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return respond(page(Visit(host, authority, secure, terms)), head)
+        content = page(Visit(host, authority, secure, terms))
+        return respond(content, head) if isinstance(content, Content) else _later(content, head)
 
 
-def _is_local(host: str, address: str) -> bool:
+def is_local(host: str, address: str) -> bool:
     """`localhost` is never asked of a resolver by browsers (RFC 6761 section 6.3), so nobody can make it point here."""
     return host == address or (host == "localhost" and ip_address(address).is_loopback)
 
 
+async def _later(content: Awaitable[Content], head: RequestHead) -> bytes:
+    return respond(await content, head)
+
+
 def respond(content: Content, head: RequestHead) -> bytes:
     """With an ETag that its content makes (RFC 9110 section 8.8.3), and 304 where the client has it already."""
+    if content.status != 200:
+        return answer(content.status, content.body.decode().rstrip("\n"))
     tag = b'"%b"' % hashlib.blake2b(content.body, digest_size=12).hexdigest().encode()
     known = b",".join(value for name, value in head.fields if name.lower() == b"if-none-match")
     fresh = any(one.strip(b" \t").removeprefix(b"W/") in (tag, b"*") for one in known.split(b","))

@@ -88,6 +88,7 @@ class Status:
     tx_rate: float
     listeners: tuple[str, ...]
     forwards: tuple[str, ...]
+    hints: tuple[str, ...]  # lines to paste into a shell
     clients: int  # of the proxy, now
     accepted: int  # since the start
     up_bytes: int  # of the proxy's clients

@@ -8,13 +8,14 @@ rest, and no fault.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from proxy.status.snapshot import PeerStatus, Status
 
 FRESH: Final = 180.0  # s: Reject-After-Time
 
 PeerState = Literal["up", "silent", "connecting", "idle", "waiting"]
+PEER_STATES: Final[tuple[PeerState, ...]] = get_args(PeerState)
 State = Literal["up", "partly", "connecting", "idle", "waiting", "down", "stopping"]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from typing import cast
 
 import pytest
 
@@ -15,13 +17,23 @@ from tests.proxy.support import Bench, bench
 from tests.proxy.test_curl import origin
 from tests.proxy.test_tls import connected
 from tests.support.certificates import Authority
+from usernet.aio.relay import reset
+
+
+async def slow(visit: Visit) -> Content:
+    await asyncio.sleep(0)
+    return Content("text/x-test", b"not yet", 503)
+
+
+async def broken(visit: Visit) -> Content:
+    raise ValueError("secret")
 
 
 def page(visit: Visit) -> Content:
     return Content("text/x-test", f"{visit.host} {visit.authority} {visit.secure}".encode())
 
 
-PAGES = OwnPages({b"/page": page}, ["proxy.example", "wpad"])
+PAGES = OwnPages({b"/page": page, b"/slow": slow, b"/broken": broken}, ["proxy.example", "wpad"])
 
 
 async def ask(made: Bench, line: str, host: str | None, *fields: str) -> tuple[int, bytes, bytes]:
@@ -98,6 +110,42 @@ async def test_head_and_query() -> None:
         assert await ask(made, "HEAD /page HTTP/1.1", host) == (200, head, b"")
 
 
+async def test_a_page_that_takes_its_time_and_is_not_well() -> None:
+    async with bench(pages=PAGES) as made:
+        host = f"127.0.0.1:{made.port}"
+        status, head, body = await ask(made, "GET /slow HTTP/1.1", host)
+        assert (status, body) == (503, b"not yet\n")
+        assert b"ETag" not in head
+        assert (await ask(made, "HEAD /slow HTTP/1.1", host))[::2] == (503, b"")
+
+
+async def test_a_page_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    async with bench(pages=PAGES) as made:
+        status, _, body = await ask(made, "GET /broken HTTP/1.1", f"127.0.0.1:{made.port}")
+        assert status == 500
+        assert b"secret" not in body
+    assert "a page of the proxy's own failed" in caplog.text
+
+
+async def test_who_leaves_before_the_page_is_there() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def never(visit: Visit) -> Content:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    async with bench(pages=OwnPages({b"/never": never})) as made:
+        client = await made.client()
+        await client.send(f"GET /never HTTP/1.1\r\nHost: 127.0.0.1:{made.port}\r\n\r\n".encode())
+        await begun.wait()
+        reset(cast(asyncio.Transport, client.writer.transport), at_once=True)
+        await ended.wait()
+
+
 async def test_etag() -> None:
     async with bench(pages=PAGES) as made:
         host = f"127.0.0.1:{made.port}"
@@ -143,6 +191,6 @@ async def test_inside_tls(authority: Authority, certificate: Certificate) -> Non
 def test_ipv6() -> None:
     head = parse_request(b"GET /page HTTP/1.1\r\nHost: [0:0::1]:5\r\n\r\n")
     answer = PAGES.answer(head, ("::1", 5), False, Terms())
-    assert answer is not None
+    assert isinstance(answer, bytes)
     assert answer.endswith(b"\r\n\r\n::1 [::1]:5 False")
     assert PAGES.answer(head, ("::2", 5), False, Terms()) is None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -113,6 +114,20 @@ class Proxy:
         check_open(host, port, addresses, terms, open_to_all)
         return self._listen(addresses, port, *self._served(terms), interface)
 
+    def adopt(
+        self,
+        sock: socket.socket,
+        *,
+        protocols: Iterable[str] = PROTOCOLS,
+        terms: Terms = Terms(),  # noqa: B008  (frozen)
+        open_to_all: bool = False,
+    ) -> list[Listener]:
+        """As listen, on a socket that listens already; it is ours from now on."""
+        terms = dataclasses.replace(terms, protocols=frozenset(protocols))
+        address, port = sock.getsockname()[:2]
+        check_open(address, port, [address], terms, open_to_all)
+        return self._start([Listener(self._context, sock, *self._served(terms))])
+
     def _served(self, terms: Terms) -> tuple[FirstStage, Terms, frozenset[str]]:
         context, openers = self._context, _openers(terms)
         return lambda client: Sniffer(context, openers, client), terms, frozenset(openers)
@@ -207,6 +222,9 @@ class Proxy:
             for listener in made:
                 listener.close()
             raise
+        return self._start(made)
+
+    def _start(self, made: list[Listener]) -> list[Listener]:
         for listener in made:
             listener.start()
             self._policy.own.add((listener.address, listener.port))

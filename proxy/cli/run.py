@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -168,6 +169,12 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option(
     "--local-addr", metavar="ADDR", help="Answer probes on [IP]:PORT, over HTTP: /healthz, /readyz and /metrics."
 )
+@click.option(
+    "--bird-socket",
+    type=click.Path(),
+    metavar="PATH",
+    help="BIRD's control socket: its protocol `usernet` is enabled while a peer answers.",
+)
 @click.option("--allow-anyone", is_flag=True, help="Listen beyond this machine without credentials.")
 @click.option(
     "--loop",
@@ -211,6 +218,7 @@ def command(
     cleanup: bool,
     debug: str | None,
     local_addr: str | None,
+    bird_socket: str | None,
     allow_anyone: bool,
     loop: str,
     log_format: Literal["text", "json"],
@@ -229,7 +237,20 @@ def command(
     if access_log_file is not None and access_log == "off":
         raise click.UsageError("--access-log-file needs --access-log text or json.")
     from proxy.admin import paths
-    from proxy.daemon import app, controls, keeping, limiting, listeners, logs, notation, process, serving, wgkeys
+    from proxy.daemon import (
+        activation,
+        app,
+        controls,
+        keeping,
+        limiting,
+        listeners,
+        logs,
+        notation,
+        process,
+        sdnotify,
+        serving,
+        wgkeys,
+    )
     from proxy.state import opening
     from usernet.tun import candidates
 
@@ -250,6 +271,8 @@ def command(
     answered = tuple(chain.from_iterable(map(notation.parse_remote, remote)))
     led = tuple(chain.from_iterable(map(notation.parse_forward, forward)))
 
+    sockets = activation.inherited(os.environ)
+
     def with_flags(found: Config) -> Config:
         return replace(
             found,
@@ -258,7 +281,7 @@ def command(
         )
 
     def plan(found: Config) -> list[Listen]:
-        return listeners.plan(socks5_server, outbound_http_proxy_listen, found)
+        return listeners.plan(socks5_server, outbound_http_proxy_listen, found, sockets)
 
     config = with_flags(load(file, kernel=kernel, generate=generate))
     if config.stdio_tunnel is not None and access_log != "off" and access_log_file is None:
@@ -285,6 +308,7 @@ def command(
         store=store, tun=names, run_hooks=run_hooks,
         debug=None if debug is None else listeners.parse_listen(debug, "--debug"),
         local_addr=None if local_addr is None else listeners.parse_listen(local_addr, "--local-addr"),
+        notifier=sdnotify.Notifier.of(os.environ), bird=None if bird_socket is None else Path(bird_socket),
     )  # fmt: skip
     if access_log != "off":
         from proxy.accesslog import AccessLog

@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import usernet
@@ -32,9 +33,19 @@ from proxy.daemon.limiting import UNLIMITED
 from proxy.daemon.listeners import Listen, inside_each
 from proxy.daemon.look import count, look
 from proxy.daemon.observer import Observer
+from proxy.daemon.outside import Outside
 from proxy.daemon.pac import PacPage
-from proxy.daemon.process import StartError, freeze_garbage, log, on_hangup, raise_descriptor_limit, stop_event
+from proxy.daemon.process import (
+    StartError,
+    for_as_long,
+    freeze_garbage,
+    log,
+    on_hangup,
+    raise_descriptor_limit,
+    stop_event,
+)
 from proxy.daemon.readiness import Readiness, Readying, own_pages
+from proxy.daemon.sdnotify import NOBODY, Notifier
 from proxy.daemon.serving import Caps, Serving
 from proxy.daemon.teller import Teller
 from proxy.daemon.wakeups import Wakeups
@@ -86,6 +97,8 @@ class Options:
     tun: Sequence[str] = (USERSPACE,)  # interfaces of the kernel's to try, in order
     store: Store | None = None  # what is kept for the next start; None: nothing
     run_hooks: bool = False  # whether the file's commands may be run, where there is an interface
+    notifier: Notifier = NOBODY  # the service manager
+    bird: Path | None = None  # BIRD's control socket
 
 
 class Daemon:
@@ -138,6 +151,7 @@ class Daemon:
         for callback in (self.teller.event, self.observer.event, self.readying.event):
             self.network.on_event(callback)
         self.watchdog = Watchdog(loop)
+        self._outside = Outside(self.network, options.notifier, options.bird)
         self._reloading = asyncio.Lock()
         self.controls = Controls(options.admin, options.name, Tunnel(self.network, self.change))
         self.controls.admin.register("reload", self._asked_to_reload, changes=True)
@@ -210,6 +224,7 @@ class Daemon:
         await self.controls.open()
         if self.config.stdio_tunnel is None:
             stack.enter_context(on_hangup(self._hung_up))
+        await stack.enter_async_context(self._outside.told(lambda: self.serving.proxy.statistics().connections))
 
     async def _serve(self) -> None:
         self.network.request_handshakes()
@@ -218,6 +233,7 @@ class Daemon:
             await self.stop.wait()
         else:
             await join_stdio(self.network, self.config.stdio_tunnel, self.stop)
+        self.options.notifier.stopping(self.options.drain)
         await self._drain.wait()
 
     async def _ask_ready(self) -> Readiness:
@@ -281,8 +297,9 @@ class Daemon:
         Raises UsernetError (ConfigError, ListenError, ReloadError), and OSError where the file cannot be read.
         """
         async with self._reloading:
-            config = await asyncio.to_thread(self.options.read)
-            return await self.reconfigure(config)
+            with self.options.notifier.reloading():
+                config = await asyncio.to_thread(self.options.read)
+                return await self.reconfigure(config)
 
     async def change(self, alter: Callable[[Config], Config]) -> Changes:
         """Be what `alter` makes of the present configuration, all of it or nothing; the file stays as it is.
@@ -305,6 +322,7 @@ class Daemon:
                 raise ReloadError(error.strerror or str(error)) from error
             undo.pop_all()
         commit()
+        self._outside.reconfigured()
         return changes
 
     async def _hung_up(self) -> None:
@@ -362,17 +380,6 @@ def said(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot read {error.filename}: {error.strerror}"
     return str(error)
-
-
-@contextlib.asynccontextmanager
-async def for_as_long(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Do it while the block lasts."""
-    task = asyncio.ensure_future(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait((task,))
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
-"""Where the proxy listens: flags, the file's [Socks5] and [http] sections and the default, made into one list.
+"""Where the proxy listens: flags, sockets of systemd's, the file's [Socks5] and [http] sections and the default.
 
-A flag wins over the file's sections of its kind.  Whoever names an address for one protocol gets that and no more; the
-default, both protocols on port 1080 of both loopback addresses, holds only where nothing is named at all, not even a
-forward into the tunnel.  Equal addresses share a port, but with port 0 there are two.
+A flag or an inherited socket wins over the file's sections of its kind.  Whoever names an address for one protocol gets
+that and no more; the default, both protocols on port 1080 of both loopback addresses, holds only where nothing is named
+at all, not even a forward into the tunnel.  Equal addresses share a port, but with port 0 there are two.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -32,10 +33,25 @@ class Listen:
     certificate: tuple[str, str] | None = None  # its chain's file and its key's
     inside: bool = False  # on the tunnel's own addresses, for its peers
     optional: bool = False  # the default's ::1, which a machine without IPv6 does not have
+    sock: socket.socket | None = field(default=None, repr=False)  # that listens there already: see Inherited
 
     @property
     def protocols(self) -> str:
         return "SOCKS5 and HTTP" if self.socks5 and self.http else "SOCKS5" if self.socks5 else "HTTP"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inherited:
+    """A listening socket that whoever has started us has opened, and what is spoken there."""
+
+    sock: socket.socket
+    socks5: bool
+    http: bool
+
+    @property
+    def place(self) -> tuple[str, int]:
+        host, port = self.sock.getsockname()[:2]
+        return host, port
 
 
 class ListenError(UsernetError):
@@ -50,9 +66,14 @@ def parse_listen(text: str, flag: str) -> tuple[str, int]:
         raise ListenError(f"{flag}: {bad.message}; {bad.remedy}") from None
 
 
-def plan(socks5: Sequence[str], http: Sequence[str], config: Config) -> list[Listen]:
+def plan(
+    socks5: Sequence[str], http: Sequence[str], config: Config, inherited: Sequence[Inherited] = ()
+) -> list[Listen]:
     """The proxy's listeners to open.  `socks5` and `http` are the flags' values."""
-    wanted = [*_of_kind("socks5", socks5, config.proxies), *_of_kind("http", http, config.proxies)]
+    wanted = [
+        *_of_kind("socks5", socks5, config.proxies, [one for one in inherited if one.socks5]),
+        *_of_kind("http", http, config.proxies, [one for one in inherited if one.http]),
+    ]
     if not wanted and (config.client_tunnels or config.stdio_tunnel):
         return []
     if not wanted:
@@ -80,15 +101,19 @@ def need_http(listeners: Sequence[Listen], flag: str) -> None:
         raise ListenError(f"{flag}: nothing listens for HTTP; add --outbound-http-proxy-listen ADDR")
 
 
-def _of_kind(kind: str, flags: Sequence[str], sections: Sequence[ProxySection]) -> list[Listen]:
+def _of_kind(
+    kind: str, flags: Sequence[str], sections: Sequence[ProxySection], inherited: Sequence[Inherited]
+) -> list[Listen]:
     mine = [section for section in sections if section.kind == kind]
-    if flags:
+    addresses: list[tuple[str, int, ProxySection, socket.socket | None]]
+    if flags or inherited:
         flag = "--socks5-server" if kind == "socks5" else "--outbound-http-proxy-listen"
         # An address may come from a flag while the credentials stay in the file, where nobody sees them in `ps`.
         like = mine[0] if mine else ProxySection(kind, "", 0)  # type: ignore[arg-type]
-        addresses = [(*parse_listen(text, flag), like) for text in flags]
+        addresses = [(*parse_listen(text, flag), like, None) for text in flags]
+        addresses += [(*one.place, replace(like, inside=False), one.sock) for one in inherited]
     else:
-        addresses = [(section.host, section.port, section) for section in mine]
+        addresses = [(section.host, section.port, section, None) for section in mine]
     return [
         Listen(
             host,
@@ -100,8 +125,9 @@ def _of_kind(kind: str, flags: Sequence[str], sections: Sequence[ProxySection]) 
             balancers=section.balancers,
             certificate=section.certificate,
             inside=section.inside,
+            sock=sock,
         )
-        for host, port, section in addresses
+        for host, port, section, sock in addresses
     ]
 
 
@@ -116,4 +142,5 @@ def _shared(first: Listen, second: Listen) -> Listen:
         socks5=first.socks5 or second.socks5,
         http=first.http or second.http,
         certificate=first.certificate or second.certificate,
+        sock=first.sock or second.sock,
     )

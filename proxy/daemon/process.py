@@ -7,7 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from usernet.errors import UsernetError
@@ -112,6 +112,17 @@ def on_hangup(work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
         task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def for_as_long(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Do it while the block lasts."""
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 def freeze_garbage() -> None:

@@ -194,6 +194,8 @@ class Serving:
                 return await proxy.listen_inside(
                     self._net, *where, protocols=protocols, terms=terms, open_to_all=anyone
                 )
+            if listen.sock is not None:
+                return proxy.adopt(listen.sock, protocols=protocols, terms=terms, open_to_all=anyone)
             return await proxy.listen(*where, protocols=protocols, terms=terms, open_to_all=anyone)
         except OpenListener as error:
             raise _too_open(error) from None

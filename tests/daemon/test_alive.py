@@ -8,7 +8,7 @@ import time
 import pytest
 
 from proxy.daemon.alive import Alive
-from proxy.daemon.app import for_as_long
+from proxy.daemon.process import for_as_long
 from tests.proxy.support import until
 
 

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from proxy.daemon.alive import Alive
-from proxy.daemon.app import for_as_long
 from proxy.daemon.info import info_pages, metrics
+from proxy.daemon.process import for_as_long
 from proxy.web.server import WebServer
 from tests.proxy.support import until
 from tests.support.networks import RIGHT, memory_pair

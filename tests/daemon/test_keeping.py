@@ -11,8 +11,8 @@ import time
 import pytest
 
 from proxy.daemon import keeping
-from proxy.daemon.app import for_as_long
 from proxy.daemon.keeping import MARGIN_NS, Keeper, private_key, remembered
+from proxy.daemon.process import for_as_long
 from proxy.state.store import MemoryStore, StoreError
 from tests.support.networks import RIGHT, udp_pair
 from usernet import Memory

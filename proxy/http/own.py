@@ -13,7 +13,6 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from proxy.client import Terms
-from proxy.http.answer import answer
 from proxy.http.head import HeadError, RequestHead
 from proxy.http.target import parse_authority
 
@@ -78,6 +77,8 @@ async def _later(content: Awaitable[Content], head: RequestHead) -> bytes:
 def respond(content: Content, head: RequestHead) -> bytes:
     """With an ETag that its content makes (RFC 9110 section 8.8.3), and 304 where the client has it already."""
     if content.status != 200:
+        from proxy.http.answer import answer  # brings the phrases of all of HTTP's statuses
+
         return answer(content.status, content.body.decode().rstrip("\n"))
     tag = b'"%b"' % hashlib.blake2b(content.body, digest_size=12).hexdigest().encode()
     known = b",".join(value for name, value in head.fields if name.lower() == b"if-none-match")

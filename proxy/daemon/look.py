@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import heapq
 import os
 import time
@@ -12,7 +13,7 @@ from proxy.client import Client
 from proxy.daemon.answering import shown
 from proxy.daemon.health import troubles
 from proxy.daemon.hello import example_url
-from proxy.daemon.hints import shell_lines
+from proxy.daemon.hints import pac_url, shell_lines
 from proxy.daemon.narrator import Struggle, format_endpoint
 from proxy.daemon.recent import RECENT
 from proxy.server import ProxyStatistics
@@ -31,8 +32,6 @@ STREAMS: Final = 200  # of which each is shown; of more, those that have carried
 
 
 def look(daemon: Daemon) -> Status:
-    from importlib.metadata import version  # brings half the standard library
-
     network, config = daemon.network, daemon.config
     statistics, proxy = network.statistics(), daemon.serving.proxy.statistics()
     host = getattr(statistics, "host", None)
@@ -47,7 +46,7 @@ def look(daemon: Daemon) -> Status:
     peers = peers_of(daemon)
     streams = [*daemon.serving.proxy.clients(), *daemon.leading.clients()]
     return Status(
-        version=version("usernet"),
+        version=_version(),
         name=daemon.options.name,
         pid=os.getpid(),
         state="stopping" if daemon.stop.is_set() else "running",
@@ -66,6 +65,7 @@ def look(daemon: Daemon) -> Status:
         listeners=tuple(map(str, daemon.serving.bound)),
         forwards=(*map(shown, config.server_tunnels), *map(str, daemon.leading.bound)),
         hints=tuple(shell_lines(daemon.serving.bound, example_url(config))),
+        pac=pac_url(daemon.serving.bound),
         clients=proxy.connections,
         accepted=proxy.accepted,
         up_bytes=proxy.bytes_up,
@@ -81,6 +81,13 @@ def look(daemon: Daemon) -> Status:
         health=tuple(troubles(daemon, peers)),
         recent=tuple(Complaint(one.level, one.message, one.first, one.last, one.count) for one in RECENT.entries()),
     )
+
+
+@functools.cache
+def _version() -> str:
+    from importlib.metadata import version  # brings half the standard library
+
+    return version("usernet")
 
 
 def peers_of(daemon: Daemon) -> tuple[PeerStatus, ...]:

@@ -8,7 +8,7 @@ async function refresh() {
   const answer = await fetch("/live", { cache: "no-store", signal: AbortSignal.timeout(8000) });
   if (!answer.ok) throw new Error(answer.status);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const after of fresh.body.children) {
+  for (const after of [...fresh.body.children]) {
     const before = document.getElementById(after.id);
     if (before && before.outerHTML !== after.outerHTML && !isRead(before)) before.replaceWith(after);
   }

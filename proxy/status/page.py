@@ -204,15 +204,20 @@ def _complaint(status: Status, one: Complaint) -> Markup:
 
 def _use(status: Status) -> Markup:
     where = join(fill("<li>{one}</li>", one=one) for one in (*status.listeners, *status.forwards))
-    lines = join(
-        fill('<div class="paste"><code>{line}</code><button type="button" hidden>Copy</button></div>', line=line)
-        for line in status.hints
-    )
+    lines = join(map(_paste, status.hints))
+    browser = Markup("")
+    if status.pac is not None:
+        browser = fill("<h3>For a browser: automatic proxy configuration (PAC)</h3>{pac}", pac=_paste(status.pac))
     return fill(
         '<section id="use"><h2>Use it</h2><div class="columns"><div><h3>It listens</h3><ul>{where}</ul></div>'
-        "<div><h3>To paste into a shell</h3>{lines}</div></div></section>",
+        "<div><h3>To paste into a shell</h3>{lines}{browser}</div></div></section>",
         where=where or Markup('<li class="none">nowhere</li>'), lines=lines or Markup('<p class="none">nothing</p>'),
+        browser=browser,
     )  # fmt: skip
+
+
+def _paste(line: str) -> Markup:
+    return fill('<div class="paste"><code>{line}</code><button type="button" hidden>Copy</button></div>', line=line)
 
 
 def _footer(status: Status) -> Markup:

@@ -89,6 +89,7 @@ class Status:
     listeners: tuple[str, ...]
     forwards: tuple[str, ...]
     hints: tuple[str, ...]  # lines to paste into a shell
+    pac: str | None  # the address of proxy auto-configuration, for a browser
     clients: int  # of the proxy, now
     accepted: int  # since the start
     up_bytes: int  # of the proxy's clients

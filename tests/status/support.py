@@ -35,7 +35,7 @@ def a_status(**changes: Any) -> Status:
         listen_port=51820, peers=(a_peer(),), rx_rate=250_000.0, tx_rate=12_000.0,
         listeners=("SOCKS5 and HTTP on 127.0.0.1:1080",), forwards=(),
         hints=("export ALL_PROXY=socks5h://127.0.0.1:1080", "curl -x socks5h://127.0.0.1:1080 https://example.org/"),
-        clients=1, accepted=7, up_bytes=517,
+        pac="http://127.0.0.1:1080/proxy.pac", clients=1, accepted=7, up_bytes=517,
         down_bytes=4096, streams=(a_stream(),), streams_total=1, dialled=6, refused={"dns_error": 2, "idle": 1},
         requests={"socks5": 5, "socks4": 0, "http-connect": 1, "http-forward": 1},
         drops={"tunnel": {"replayed": 2}, "stack": {}}, tcp_connections={"ESTABLISHED": 1}, tcp_segments_resent=3,

@@ -11,7 +11,7 @@ import click
 
 from proxy.cli.asking import ask, watch, which
 from proxy.cli.files import count
-from proxy.cli.wording import ago, amount, rate
+from proxy.status.wording import ago, amount, rate
 
 
 @click.command()

@@ -9,7 +9,7 @@ import click
 
 from proxy.cli.asking import ask, watch, which
 from proxy.cli.status import lines
-from proxy.cli.wording import ago, amount, rate
+from proxy.status.wording import ago, amount, rate
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -61,9 +62,17 @@ class Commands:
         return {**asdict(status), "verdict": asdict(judge(status))}
 
     async def _watch(self, interval: float) -> AsyncIterator[dict[str, Any]]:
-        while True:
-            yield await self._status()
-            await asyncio.sleep(interval)
+        shaken = asyncio.Event()
+        end = self._daemon.observer.on_status(lambda _: shaken.set())
+        try:
+            while True:
+                yield await self._status()
+                shaken.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(interval):
+                        await shaken.wait()
+        finally:
+            end()
 
     async def ready(self, args: Args) -> dict[str, Any]:
         """Whether the tunnel works, and why not."""

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from proxy.status.history import KEPT
-from proxy.status.markup import Markup, fill, rate
+from proxy.status.markup import Markup, fill
+from proxy.status.wording import rate
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
-FLOOR: Final = 1000.0  # B/s: an idle tunnel's keepalives do not look like a storm
+FLOOR: Final = 1024.0  # B/s: an idle tunnel's keepalives do not look like a storm
 GAP: Final = 12.0  # s without a sample: the machine slept, and the line breaks
 
 
@@ -46,13 +47,11 @@ def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float
 
 
 def ceiling(value: float) -> float:
-    """The next of 1, 2, 5, 10, ...: the scale does not jump with every sample."""
-    step = FLOOR
-    while True:
-        for factor in (1, 2, 5):
-            if value <= step * factor:
-                return step * factor
-        step *= 10
+    """The next of 1, 2, 5, 10 and so on to 500 KiB/s, then MiB/s: round, and it does not jump with every sample."""
+    unit = FLOOR
+    while value > 500 * unit:
+        unit *= 1024
+    return next(step * unit for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if value <= step * unit)
 
 
 def _x(at: float, now: float) -> float:

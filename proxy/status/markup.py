@@ -1,4 +1,4 @@
-"""Text into HTML, and numbers into words: whatever is not markup already is escaped, so no page can forget it."""
+"""Text into HTML: whatever is not markup already is escaped, so no page can forget it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,6 @@ def join(parts: Iterable[Markup]) -> Markup:
 
 def _safe(value: object) -> str:
     return value if isinstance(value, Markup) else html.escape(str(value))
-
-
-def size(count: float) -> str:
-    """'0 B', '999 B', '1.2 kB', '34 MB': decimal, at most three figures."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 999.5 or unit == "TB":
-            break
-        count /= 1000
-    return f"{count:.1f} {unit}" if unit != "B" and count < 9.95 else f"{count:.0f} {unit}"
-
-
-def rate(bytes_per_second: float) -> str:
-    return f"{size(bytes_per_second)}/s"
 
 
 def number(count: int) -> str:

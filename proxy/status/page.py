@@ -14,9 +14,10 @@ from typing import Final
 
 from proxy.status.charts import chart
 from proxy.status.history import Point
-from proxy.status.markup import Markup, fill, join, number, rate, size
+from proxy.status.markup import Markup, fill, join, number
 from proxy.status.snapshot import Complaint, PeerStatus, Status, StreamStatus
-from proxy.status.verdict import duration, judge, peer_state
+from proxy.status.verdict import judge, peer_state
+from proxy.status.wording import ago, amount, rate
 
 HTML: Final = "text/html; charset=utf-8"
 ASSETS: Final = {"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8"}
@@ -107,7 +108,7 @@ def _rate(
     return fill(
         '<figure class="{kind}"><figcaption><span>{name}</span><b>{present}</b><small>{total} in all</small>'
         "</figcaption>{chart}</figure>",
-        kind=kind, name=name, present=rate(present), total=size(total), chart=chart(name, points, now),
+        kind=kind, name=name, present=rate(present), total=amount(total), chart=chart(name, points, now),
     )  # fmt: skip
 
 
@@ -143,7 +144,7 @@ def _peer(status: Status, peer: PeerStatus) -> Markup:
     state = peer_state(peer, status.at)
     networks = ", ".join(peer.allowed_ips[:NETWORKS]) or "none"
     more = len(peer.allowed_ips) - NETWORKS
-    shake = "never" if peer.latest_handshake is None else f"{duration(status.at - peer.latest_handshake)} ago"
+    shake = "never" if peer.latest_handshake is None else f"{ago(status.at - peer.latest_handshake)} ago"
     return fill(
         '<article class="peer {state}"><h3><i class="dot"></i><code title="{key}">{key}</code><em>{word}</em></h3><dl>'
         "<div><dt>Endpoint</dt><dd>{endpoint}</dd></div><div><dt>Allowed IPs</dt><dd>{networks}</dd></div>"
@@ -152,7 +153,7 @@ def _peer(status: Status, peer: PeerStatus) -> Markup:
         '<div><dt>Sent</dt><dd class="figure">{tx} <small>{tx_rate}</small></dd></div></dl></article>',
         state=state, key=peer.public_key, word=_WORDS[state], endpoint=peer.endpoint or "not known",
         networks=networks + (f" and {more} more" if more > 0 else ""), shake=shake,
-        rx=size(peer.rx_bytes), tx=size(peer.tx_bytes), rx_rate=rate(peer.rx_rate), tx_rate=rate(peer.tx_rate),
+        rx=amount(peer.rx_bytes), tx=amount(peer.tx_bytes), rx_rate=rate(peer.rx_rate), tx_rate=rate(peer.tx_rate),
     )  # fmt: skip
 
 
@@ -181,8 +182,8 @@ def _stream(status: Status, one: StreamStatus) -> Markup:
         '<td class="figure" data-label="Down">{down} <small>{down_rate}</small></td>'
         '<td class="figure" data-label="Up">{up} <small>{up_rate}</small></td></tr>',
         destination=one.destination or "-", method=one.method, who=who, route=one.route or "?",
-        age=duration(status.at - one.began), down=size(one.down_bytes), down_rate=rate(one.down_rate),
-        up=size(one.up_bytes), up_rate=rate(one.up_rate),
+        age=ago(status.at - one.began), down=amount(one.down_bytes), down_rate=rate(one.down_rate),
+        up=amount(one.up_bytes), up_rate=rate(one.up_rate),
     )  # fmt: skip
 
 
@@ -197,7 +198,7 @@ def _complaint(status: Status, one: Complaint) -> Markup:
     return fill(
         '<li class="{level}"><span class="when"><time datetime="{iso}" title="{iso}">{times}{age} ago</time></span>'
         "<span>{message}</span></li>",
-        level=one.level, times=times, age=duration(status.at - one.last), message=one.message,
+        level=one.level, times=times, age=ago(status.at - one.last), message=one.message,
         iso=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one.last)),
     )  # fmt: skip
 

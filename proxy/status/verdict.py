@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from proxy.status.snapshot import PeerStatus, Status
+from proxy.status.wording import ago
 
 FRESH: Final = 180.0  # s: Reject-After-Time
 
@@ -69,16 +70,4 @@ def _first_trouble(status: Status) -> str:
 def _latest(status: Status) -> str:
     peer = max(status.peers, key=lambda peer: peer.latest_handshake or 0.0)
     whose = f", with {peer.public_key[:8]}…," if len(status.peers) > 1 else ""
-    return f"The latest handshake{whose} was {duration(status.at - (peer.latest_handshake or 0.0))} ago."
-
-
-def duration(seconds: float) -> str:
-    """In whole units, the two largest: '12 s', '3 min 5 s', '2 h 1 min', '4 d 3 h'."""
-    left = max(0, int(seconds))
-    days, left = divmod(left, 86400)
-    hours, left = divmod(left, 3600)
-    minutes, left = divmod(left, 60)
-    parts = [
-        f"{number} {unit}" for number, unit in ((days, "d"), (hours, "h"), (minutes, "min"), (left, "s")) if number
-    ]
-    return " ".join(parts[:2]) or "0 s"
+    return f"The latest handshake{whose} was {ago(status.at - (peer.latest_handshake or 0.0))} ago."

@@ -79,7 +79,7 @@ def test_the_page(gso_lab: Lab, tab: Tab, tmp_path: Path) -> None:
     )  # fmt: skip
     # Nobody loads it again: it does so by itself
     tab.until(f"document.querySelector('#streams').innerText.includes('{INNER_FAR}:80')")
-    tab.until("document.querySelector('#rates .down b').textContent.endsWith(' MB/s')")
+    tab.until("document.querySelector('#rates .down b').textContent.endsWith(' MiB/s')")
     before = tab.evaluate("document.querySelector('.peer').innerText")
     tab.until(f"document.querySelector('.peer').innerText != {before!r}")
     tab.until("document.querySelector('#rates .down .line').getAttribute('d').split(',').length > 3")

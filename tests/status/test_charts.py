@@ -15,12 +15,12 @@ def line_of(points: list[tuple[float, float]], now: float) -> list[tuple[float, 
 
 
 def test_the_scale() -> None:
-    for value, top in ((0, 1000), (1000, 1000), (1001, 2000), (2001, 5000), (5001, 10_000), (3e9, 5e9)):
-        assert ceiling(value) == top
+    for value, top in ((0, 1), (1, 1), (1.1, 2), (2.1, 5), (300, 500), (501, 1024), (1500, 2048), (9 << 20, 10 << 20)):
+        assert ceiling(value * 1024) == top * 1024
 
 
 def test_where_the_points_are() -> None:
-    places = line_of([(KEPT - 10, 0.0), (KEPT - 5, 2000.0), (KEPT, 1000.0)], KEPT)
+    places = line_of([(KEPT - 10, 0.0), (KEPT - 5, 2048.0), (KEPT, 1024.0)], KEPT)
     assert places[-1] == (WIDTH, HEIGHT - (HEIGHT - 4) / 2)
     assert places[0][1] == HEIGHT
     assert places[1][1] == 4.0, "a peak is within"

@@ -60,8 +60,8 @@ def read(**changes: object) -> Reader:
 
 def test_what_it_says() -> None:
     found = read()
-    for words in ("The tunnel works", "wg0", "250 kB/s", "12 kB/s", KEY, "192.0.2.1:51820", "10.0.0.0/24", "24 s ago",
-                  "example.org:443", "SOCKS5 CONNECT", "alice", "1 min 5 s", "SOCKS5 and HTTP on 127.0.0.1:1080",
+    for words in ("The tunnel works", "wg0", "244.1 KiB/s", "11.7 KiB/s", KEY, "192.0.2.1:51820", "10.0.0.0/24",
+                  "24 s ago", "example.org:443", "SOCKS5 CONNECT", "alice", "65 s", "SOCKS5 and HTTP on 127.0.0.1:1080",
                   "export ALL_PROXY=socks5h://127.0.0.1:1080", "http://127.0.0.1:1080/proxy.pac",
                   "usernet 1.2.3"):  # fmt: skip
         assert words in found.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.status.snapshot import Trouble
-from proxy.status.verdict import FRESH, duration, judge, peer_state
+from proxy.status.verdict import FRESH, judge, peer_state
 from tests.status.support import NOW, OTHER_KEY, a_peer, a_status
 
 SILENT = a_peer(public_key=OTHER_KEY, struggling_since=NOW - 40, trouble="usually this machine is offline")
@@ -58,9 +58,3 @@ def test_the_cause_is_in_it() -> None:
 
 def test_a_daemon_that_stops_is_no_fault_of_the_tunnel() -> None:
     assert judge(a_status(state="stopping", peers=(SILENT,))).state == "stopping"
-
-
-def test_durations() -> None:
-    for seconds, text in ((0.4, "0 s"), (59.9, "59 s"), (60, "1 min"), (3723, "1 h 2 min"), (90061, "1 d 1 h")):
-        assert duration(seconds) == text
-    assert duration(-3) == "0 s", "clocks are set"

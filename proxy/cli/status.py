@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -28,10 +29,11 @@ def command(where: str | None, as_json: bool, peers: bool, watching: bool) -> No
     if not watching:
         _show(ask(where, "status"), as_json, peers)
         return
-    for number, status in enumerate(watch(where, "status", watch=True)):
-        if number and not as_json:
-            click.echo("\033[H\033[2J" if sys.stdout.isatty() else "", nl=not sys.stdout.isatty())
-        _show(status, as_json, peers, indent=None)
+    with contextlib.suppress(KeyboardInterrupt):  # while it writes; `watch` has the others
+        for number, status in enumerate(watch(where, "status", watch=True)):
+            if number and not as_json:
+                click.echo("\033[H\033[2J" if sys.stdout.isatty() else "", nl=not sys.stdout.isatty())
+            _show(status, as_json, peers, indent=None)
 
 
 def _show(status: dict[str, Any], as_json: bool, peers: bool, indent: int | None = 2) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,8 @@ def command(where: str | None) -> None:
     from rich.live import Live
 
     console = Console()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    # An interrupt comes while it waits, which ends `watch`, or while it draws
+    with contextlib.suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
         for status in watch(where, "status", watch=True):
             live.update(view(status, console.width, console.height), refresh=True)
 

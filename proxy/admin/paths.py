@@ -62,6 +62,21 @@ def _is_of(uid: int, directory: Path) -> bool:
         return False
 
 
+def _of_services(directory: Path) -> list[Path]:
+    """systemd gives each service a directory of its own below: /run/usernet/NAME (see proxy/cli/system.py)."""
+    try:
+        return [each for each in sorted(directory.iterdir()) if each.is_dir() and each.name != WIREGUARD.name]
+    except OSError:
+        return []
+
+
+def path_of(name: str) -> Path:
+    """Of the admin socket of the daemon that is called so, wherever it runs; the default place where it does not."""
+    default = default_path(name)
+    service = default.with_suffix("") / default.name
+    return service if not default.exists() and service.exists() else default
+
+
 def default_path(name: str) -> Path:
     """Of the admin socket.  `name` without what would make it another directory's."""
     return private_directories()[0] / (name.replace("/", "-") + SUFFIX)
@@ -148,7 +163,7 @@ def running(directories: list[Path]) -> Iterator[Path]:
 def find() -> Path:
     """The admin socket of the one daemon that runs.  Raises SocketError where there are none, or several."""
     directories = private_directories()
-    found = list(running(directories))
+    found = list(running([*directories, *_of_services(directories[0])]))
     if len(found) == 1:
         return found[0]
     if found:

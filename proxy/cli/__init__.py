@@ -29,6 +29,8 @@ COMMANDS = {
     "wireproxy": "proxy.cli.wireproxy",
     "route": "proxy.cli.route",
     "passwd": "proxy.cli.passwd",
+    "install-system-daemon": "proxy.cli.system:install",
+    "uninstall-system-daemon": "proxy.cli.system:uninstall",
     "genkey": "proxy.cli.keys:genkey",
     "pubkey": "proxy.cli.keys:pubkey",
     "genpsk": "proxy.cli.keys:genpsk",

@@ -24,11 +24,11 @@ def which(function: F) -> F:
 
 
 def path_of(where: str | None) -> Path | None:
-    from proxy.admin.paths import default_path
+    from proxy.admin import paths
 
     if where is None:
         return None
-    return Path(where) if "/" in where else default_path(where)
+    return Path(where) if "/" in where else paths.path_of(where)
 
 
 def ask(where: str | None, command: str, *, timeout: float | None = 60.0, **args: Any) -> Any:

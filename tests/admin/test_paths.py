@@ -91,3 +91,17 @@ def test_the_one_daemon(runtime: Path, tmp_path: Path) -> None:
             SocketError, match=r"2 daemons are running; choose one with --socket: .*wg0\.sock, .*wg1\.sock"
         ):
             find()
+
+
+def test_a_service_of_systemds_is_found_in_its_own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "private_directories", lambda: [tmp_path])
+    folder = tmp_path / "wg0"
+    folder.mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "wg0.sock"))
+        listening.listen()
+        assert paths.find() == folder / "wg0.sock"
+        assert paths.path_of("wg0") == folder / "wg0.sock"
+        assert paths.path_of("wg1") == tmp_path / "wg1.sock"
+        (tmp_path / "wg0.sock").touch()
+        assert paths.path_of("wg0") == tmp_path / "wg0.sock"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,7 +53,7 @@ class Client:
                 dialogue.receive(sock.recv(PIECE))
         return dialogue.result()
 
-    def stream(self, command: str, args: Args | None = None) -> Iterator[Any]:
+    def stream(self, command: str, args: Args | None = None) -> Generator[Any, None, None]:
         """The items; whoever has enough closes the generator."""
         dialogue = _Dialogue(self.path, command, args)
         with self._connect() as sock:
@@ -176,6 +176,8 @@ def call(
     return Client(path).call(command, args, timeout=timeout)
 
 
-def stream(command: str, args: Args | None = None, *, path: str | os.PathLike[str] | None = None) -> Iterator[Any]:
+def stream(
+    command: str, args: Args | None = None, *, path: str | os.PathLike[str] | None = None
+) -> Generator[Any, None, None]:
     """The same for a stream."""
     return Client(path).stream(command, args)

@@ -12,29 +12,39 @@ import click
 
 from proxy.cli.group import LazyGroup
 
-COMMANDS = {
-    "run": "proxy.cli.run",
-    "demo": "proxy.cli.demo",
-    "check": "proxy.cli.check",
-    "status": "proxy.cli.status",
-    "top": "proxy.cli.top",
-    "reload": "proxy.cli.reload",
-    "ping": "proxy.cli.ping",
-    "netcheck": "proxy.cli.netcheck",
-    "healthcheck": "proxy.cli.healthcheck",
-    "bugreport": "proxy.cli.bugreport",
-    "debug": "proxy.cli.debug",
-    "wg": "proxy.cli.wg",
-    "nc": "proxy.cli.nc",
-    "wireproxy": "proxy.cli.wireproxy",
-    "route": "proxy.cli.route",
-    "passwd": "proxy.cli.passwd",
-    "install-system-daemon": "proxy.cli.system:install",
-    "uninstall-system-daemon": "proxy.cli.system:uninstall",
-    "genkey": "proxy.cli.keys:genkey",
-    "pubkey": "proxy.cli.keys:pubkey",
-    "genpsk": "proxy.cli.keys:genpsk",
-    "completion": "proxy.cli.completion",
+PARTS = {
+    "To run a tunnel": {
+        "run": "proxy.cli.run",
+        "demo": "proxy.cli.demo",
+        "nc": "proxy.cli.nc",
+        "wireproxy": "proxy.cli.wireproxy",
+    },
+    "To ask one that runs": {
+        "status": "proxy.cli.status",
+        "top": "proxy.cli.top",
+        "ping": "proxy.cli.ping",
+        "netcheck": "proxy.cli.netcheck",
+        "reload": "proxy.cli.reload",
+        "wg": "proxy.cli.wg",
+        "healthcheck": "proxy.cli.healthcheck",
+        "bugreport": "proxy.cli.bugreport",
+        "debug": "proxy.cli.debug",
+    },
+    "To have systemd run it": {
+        "install-system-daemon": "proxy.cli.system:install",
+        "uninstall-system-daemon": "proxy.cli.system:uninstall",
+    },
+    "For the configuration file": {
+        "check": "proxy.cli.check",
+        "route": "proxy.cli.route",
+        "passwd": "proxy.cli.passwd",
+        "genkey": "proxy.cli.keys:genkey",
+        "pubkey": "proxy.cli.keys:pubkey",
+        "genpsk": "proxy.cli.keys:genpsk",
+    },
+    "For your shell": {
+        "completion": "proxy.cli.completion",
+    },
 }
 
 
@@ -51,7 +61,7 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
         context.exit()
 
 
-@click.group(cls=LazyGroup, commands_at=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, parts=PARTS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,

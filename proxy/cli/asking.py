@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,14 +45,17 @@ def ask(where: str | None, command: str, *, timeout: float | None = 60.0, **args
         raise click.ClickException("the daemon does not answer") from None
 
 
-def watch(where: str | None, command: str, **args: Any) -> Iterator[Any]:
-    """What it says, until it stops or somebody interrupts."""
+@contextlib.contextmanager
+def watching(where: str | None, command: str, **args: Any) -> Iterator[Iterator[Any]]:
+    """What it says, one after the other, until it stops; the block is left where somebody interrupts it."""
     from proxy.admin.client import stream
     from proxy.admin.protocol import CommandError
 
-    try:
-        yield from stream(command, args, path=path_of(where))
-    except CommandError as error:
-        click.echo(f"usernet: {error}", err=True)
-    except KeyboardInterrupt:
-        click.echo()
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        contextlib.closing(stream(command, args, path=path_of(where))) as items,
+    ):
+        try:
+            yield items
+        except CommandError as error:
+            click.echo(f"usernet: {error}", err=True)

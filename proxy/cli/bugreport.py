@@ -7,7 +7,7 @@ import click
 from proxy.cli.asking import ask, which
 
 
-@click.command(short_help="Print what helps to understand a bug, without secrets.")
+@click.command(short_help="Print what helps with a bug, without secrets.")
 @which
 def command(where: str | None) -> None:
     """Print the versions, counters and recent errors of a running daemon, to be put into a bug report.

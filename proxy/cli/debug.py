@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from proxy.cli.asking import ask, watch, which
+from proxy.cli.asking import ask, watching, which
 
 
 @click.group(short_help="Look into a running daemon.")
@@ -15,7 +15,7 @@ def command() -> None:
     """Look into a running daemon."""
 
 
-@command.command()
+@command.command(short_help="Bind the tunnel's UDP socket anew.")
 @which
 def rebind(where: str | None) -> None:
     """Have the tunnel's UDP socket bound anew, as after a change of network."""
@@ -36,7 +36,7 @@ def break_connections(where: str | None) -> None:
     click.echo(ask(where, "break-tcp-conns"))
 
 
-@command.command()
+@command.command(short_help="Print what the daemon does, for a flame graph.")
 @which
 @click.option(
     "--seconds",
@@ -51,7 +51,7 @@ def profile(where: str | None, seconds: float) -> None:
     click.echo(ask(where, "profile", timeout=seconds + 30, seconds=seconds), nl=False)
 
 
-@command.command()
+@command.command(short_help="Write what goes through the tunnel into a file.")
 @which
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", help="End after N packets. [default: at Ctrl-C]")
@@ -61,8 +61,9 @@ def capture(where: str | None, file: str, count: int | None) -> None:
     usernet debug capture - | tcpdump -nr -
     """
     left_out = 0
-    with click.open_file(file, "wb") as out:
-        for piece in watch(where, "capture", **({} if count is None else {"count": count})):
+    args = {} if count is None else {"count": count}
+    with click.open_file(file, "wb") as out, watching(where, "capture", **args) as pieces:
+        for piece in pieces:
             out.write(base64.b64decode(piece["data"]))
             out.flush()
             left_out = piece["left_out"]

@@ -1,4 +1,4 @@
-"""A click group whose commands are imported when they are asked for."""
+"""A click group whose commands are imported when they are asked for, and listed by what they are for."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import click
 
 
 class LazyGroup(click.Group):
-    """`commands_at` maps a command's name to `module` or `module:attribute`; the attribute is `command` by default."""
+    """`parts` has a title for some commands each: their names, and `module` or `module:attribute`, which is `command`
+    by default.
+    """
 
-    def __init__(self, *args: Any, commands_at: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, parts: Mapping[str, Mapping[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.commands_at = commands_at
+        self.parts = parts
+        self.commands_at = {name: where for part in parts.values() for name, where in part.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands_at)  # in the order of their use, not of the alphabet
@@ -26,3 +29,10 @@ class LazyGroup(click.Group):
         module, _, attribute = where.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute or "command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, part in self.parts.items():
+            width = formatter.width - max(map(len, part)) - 6  # the indentation, and what is between the columns
+            found = {name: command for name in part if (command := self.get_command(ctx, name)) is not None}
+            with formatter.section(title):
+                formatter.write_dl([(name, command.get_short_help_str(width)) for name, command in found.items()])

@@ -11,7 +11,7 @@ from proxy.cli.asking import ask, which
 SECONDS = 10.0
 
 
-@click.command(short_help="Exit status 0 if the tunnel works, 1 if not.")
+@click.command(short_help="Exit status 0 if the tunnel works, else 1.")
 @which
 @click.option("--live", is_flag=True, help="Only whether the daemon answers, not whether the tunnel works.")
 def command(where: str | None, live: bool) -> None:

@@ -45,7 +45,7 @@ def genpsk() -> None:
     _show(os.urandom(wgkeys.KEY_BYTES))
 
 
-@click.command()
+@click.command(short_help="Print the public key of a private one.")
 def pubkey() -> None:
     """Read a private key from standard input, print its public key."""
     text, trailing = _split(sys.stdin.buffer.read(4096))

@@ -26,7 +26,7 @@ class NoConnection(UsernetError):
     """It did not come about; the text says why."""
 
 
-@click.command(short_help="Join standard input and output to HOST PORT, for ssh's ProxyCommand.")
+@click.command(short_help="Join standard input and output to HOST PORT.")
 @click.argument("arguments", nargs=-1, metavar="[FILE] HOST PORT")
 @click.option(
     "--dial-timeout",

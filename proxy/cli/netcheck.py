@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from proxy.cli.asking import ask, which
+from proxy.status.netcheck import lines
 
 
-@click.command(short_help="Say what this network offers a tunnel, and what is in its way.")
+@click.command(short_help="Say what is in the way of a tunnel here.")
 @which
 @click.argument("file", type=click.Path(), required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -47,21 +47,3 @@ def _by_ourselves(file: str) -> dict[str, Any]:
 
     process.run(main())
     return found
-
-
-def lines(found: dict[str, Any]) -> Iterator[str]:
-    for family, source in found["families"].items():
-        yield f"{family.replace('ip', 'IP')}: {f'from {source}' if source else 'no way out'}"
-    udp = found["udp"]
-    for one in udp["sockets"] if udp is not None else ():
-        has = [name for name, there in (("GSO", one["gso"]), ("GRO", one["gro"])) if there] or ["neither GSO nor GRO"]
-        yield f"UDP port {udp['port']}, {one['family']}: {' and '.join(has)}, receive buffer {one['receive_buffer']} B"
-    yield f"TUN: {found['tun']}"
-    for peer in found["peers"]:
-        answers = f"answers in {peer['handshake_ms']} ms" if peer.get("handshake_ms") is not None else "does not answer"
-        size = f", packets of {peer['mtu']} B go there" if peer.get("mtu") else ""
-        yield f"peer {peer['peer']} at {peer['endpoint'] or 'nowhere'}: {answers}{size}"
-    for finding in found["findings"]:
-        yield f"! {finding}"
-    if not found["findings"]:
-        yield "nothing is in the way"

@@ -16,7 +16,7 @@ from usernet.errors import DialError
 INTERVAL = 1.0  # s
 
 
-@click.command()
+@click.command(short_help="Ping an address or a name through the tunnel.")
 @which
 @click.argument("arguments", nargs=-1, metavar="[FILE] ADDR")
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", default=4, show_default=True, help="How many.")

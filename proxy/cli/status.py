@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -10,27 +9,27 @@ from typing import Any
 
 import click
 
-from proxy.cli.asking import ask, watch, which
+from proxy.cli.asking import ask, watching, which
 from proxy.cli.files import count
 from proxy.status.wording import ago, amount, rate
 
 
-@click.command()
+@click.command(short_help="Say whether the tunnel works, and how its peers are.")
 @which
 @click.option("--json", "as_json", is_flag=True, help="Everything there is, as JSON; with --watch an object a line.")
 @click.option("--peers", is_flag=True, help="Only the peers, a line each.")
-@click.option("--watch", "watching", is_flag=True, help="Again each second, until Ctrl-C or the daemon's end.")
-def command(where: str | None, as_json: bool, peers: bool, watching: bool) -> None:
+@click.option("--watch", "again", is_flag=True, help="Again each second, until Ctrl-C or the daemon's end.")
+def command(where: str | None, as_json: bool, peers: bool, again: bool) -> None:
     """Say whether the tunnel works, where its peers are, and what is wrong.
 
     Exit status 0 where a daemon runs, 1 where none does.  `usernet healthcheck` says by its exit status whether the
     tunnel works.
     """
-    if not watching:
+    if not again:
         _show(ask(where, "status"), as_json, peers)
         return
-    with contextlib.suppress(KeyboardInterrupt):  # while it writes; `watch` has the others
-        for number, status in enumerate(watch(where, "status", watch=True)):
+    with watching(where, "status", watch=True) as looks:
+        for number, status in enumerate(looks):
             if number and not as_json:
                 click.echo("\033[H\033[2J" if sys.stdout.isatty() else "", nl=not sys.stdout.isatty())
             _show(status, as_json, peers, indent=None)

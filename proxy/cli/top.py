@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from proxy.cli.asking import ask, watch, which
+from proxy.cli.asking import ask, watching, which
 from proxy.cli.status import lines
 from proxy.status.wording import ago, amount, rate
 
@@ -33,9 +32,11 @@ def command(where: str | None) -> None:
     from rich.live import Live
 
     console = Console()
-    # An interrupt comes while it waits, which ends `watch`, or while it draws
-    with contextlib.suppress(KeyboardInterrupt), Live(console=console, screen=True, auto_refresh=False) as live:
-        for status in watch(where, "status", watch=True):
+    with (
+        watching(where, "status", watch=True) as looks,
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
+        for status in looks:
             live.update(view(status, console.width, console.height), refresh=True)
 
 

@@ -25,7 +25,10 @@ class NoWay(UsernetError):
     """`wg` cannot be run so; the text says why, and what to do."""
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(
+    short_help="Run wg(8) for daemons of ours.",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
 @click.option("--socket", type=click.Path(), metavar="PATH", help="The admin socket of the daemon that is meant.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="ARGS...")
 def command(socket: str | None, arguments: tuple[str, ...]) -> None:

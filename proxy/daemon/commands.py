@@ -113,7 +113,8 @@ class Commands:
         return profile.collapsed()
 
     async def bugreport(self, args: Args) -> str:
-        return report(await self._daemon.observer.status(), self._daemon.config)
+        network = await self.netcheck(args)
+        return report(await self._daemon.observer.status(), self._daemon.config, network)
 
     async def rebind(self, args: Args) -> str:
         with self._daemon.watchdog.call("rebind"):

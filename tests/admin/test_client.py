@@ -25,7 +25,7 @@ async def test_blocking(admin: Admin) -> None:
         stream = client.stream("count", path=admin.path)
         assert next(stream) == 0
         assert isinstance(stream, Iterator)
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
         with pytest.raises(CommandError, match="is nosuch enabled") as caught:
             client.call("nosuch", path=admin.path)
         assert caught.value.code == "unknown-command"

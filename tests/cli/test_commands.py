@@ -19,9 +19,13 @@ import pytest
 
 from tests.cli.support import Daemon, usernet
 from tests.cli.test_run import FAR, NEAR, Far, far_peer, port_of
+from tests.daemon.test_redacting import SECRETS, TEXT, THEIRS
 from tests.support.skipping import needs
 
 PASSWORD = "a-password-that-is-long"
+NAMES = TEXT.replace("[http]\nBindAddress = [2001:db8:7::5]:8080\n", "").replace(
+    "CertFile = /etc/private/chain.pem\nKeyFile = /etc/private/key.pem\n", ""
+)  # what one may listen on anywhere
 
 
 class Running:
@@ -153,11 +157,31 @@ async def test_netcheck_where_nobody_answers(tmp_path: Path) -> None:
 async def test_a_bug_report_holds_no_secret_and_nobodys_address(running: Running) -> None:
     text = await running.said("bugreport")
     config = running.far.file.read_text()
-    secrets = [*re.findall(r"= (\S{43}=)", config), PASSWORD, FAR, NEAR, "127.0.0.1", str(running.far.file.parent)]
+    secrets = [*re.findall(r"= (\S{43}=)", config), PASSWORD, FAR, NEAR, str(running.far.file.parent)]
     for secret in secrets:
         assert secret not in text
-    assert "[Peer] 1: an IPv4 endpoint, 1 allowed IPs" in text
+    assert re.search(
+        r"^peers: public_key PEER-1, endpoint 127\.0\.0\.1:\d+, allowed_ips \[ADDRESS-\d+/32\]$", text, re.M
+    )
+    assert re.search(r"^PEER-1 at 127\.0\.0\.1:\d+: handshake \d+ s ago, ", text, re.M)
     assert "drops, tunnel: none" in text
+    assert "GSO" in text
+
+
+async def test_a_bug_report_of_what_does_not_work(tmp_path: Path) -> None:
+    """What is said of a fault names addresses and names; here it does not."""
+    file = tmp_path / "wg9.conf"
+    file.write_text(NAMES)
+    file.chmod(0o600)
+    async with Daemon.start("run", str(file), "--socket", str(tmp_path / "s")) as daemon:
+        await daemon.line("of peer .* does not resolve")
+        await daemon.line("admin socket: ")
+        text = (await asyncio.to_thread(usernet, "bugreport", "--socket", str(tmp_path / "s"))).stdout
+        assert await daemon.stop() == 0
+    for secret in (*SECRETS.values(), *THEIRS, str(tmp_path)):
+        assert secret not in text
+    assert "peer PEER-1: endpoint name NAME-2 does not resolve" in text
+    assert re.search(r"^! peer PEER-1: the name NAME-2 does not resolve", text, re.M)
 
 
 async def test_debug(running: Running) -> None:

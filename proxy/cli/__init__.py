@@ -6,6 +6,7 @@ alone, and nothing here imports the engine before it runs.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -74,12 +75,22 @@ def cli() -> None:
     """A WireGuard tunnel put to work without privileges: userspace TCP/IP, SOCKS5 and HTTP proxy on one port."""
 
 
+def _arguments() -> list[str]:
+    """Those of the command line, and what containerboot's variables add."""
+    arguments = sys.argv[1:]
+    if not any(name.startswith("TS_") for name in os.environ):
+        return arguments
+    from proxy.daemon.environment import take_over
+
+    return take_over(os.environ, arguments, lambda text: click.echo(f"warning: {text}", err=True))
+
+
 def main() -> None:
     """Run the command line.  What a person can do something about is one line and exit status 1, never a traceback."""
     from usernet.errors import UsernetError
 
     try:
-        cli(prog_name="usernet")
+        cli(_arguments(), prog_name="usernet")
     except UsernetError as error:
         click.ClickException(str(error)).show()
         sys.exit(1)

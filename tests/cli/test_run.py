@@ -300,3 +300,27 @@ async def test_every_flag_has_a_variable(far: Far, tmp_path: Path) -> None:
     done = await asyncio.to_thread(usernet_command, "healthcheck", env={"USERNET_SOCKET": str(socket)})
     assert done.returncode == 0
     assert await daemon.stop() == 0
+
+
+async def test_containerboots_variables(far: Far, tmp_path: Path) -> None:
+    environment = {
+        "USERNET_FILE": str(far.file),
+        "TS_SOCKS5_SERVER": "127.0.0.1:0",
+        "TS_STATE_DIR": str(tmp_path / "state"),
+        "TS_SOCKET": str(tmp_path / "s"),
+        "TS_ENABLE_HEALTH_CHECK": "true",
+        "TS_LOCAL_ADDR_PORT": "127.0.0.1:0",
+        "TS_TAILSCALED_EXTRA_ARGS": "--verbose 1",
+        "TS_AUTHKEY": "tskey-auth-secret",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy.cli", "run",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, env={**os.environ, **environment},
+    )  # fmt: skip
+    daemon = Daemon(process)
+    await daemon.line(r"warning: TS_AUTHKEY is set, and means nothing here")
+    await daemon.line(r" I proxy: SOCKS5 on 127\.0\.0\.1:\d+")
+    await daemon.line(rf" I admin socket: {tmp_path}/s")
+    assert (tmp_path / "state" / "wg.state").exists()
+    assert await daemon.stop() == 0
+    assert "tskey-auth-secret" not in daemon.text

@@ -1,0 +1,78 @@
+"""The variables of tailscale's containerboot, so that its manifests serve here: TS_... -> USERNET_... and more.
+
+Read tailscale's cmd/containerboot.  What USERNET_... or the command line says wins.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Final, NamedTuple
+
+from usernet.errors import UsernetError
+
+PROBES: Final = "[::]:9002"  # where they are by default
+SAME: Final = {
+    "TS_SOCKS5_SERVER": "USERNET_SOCKS5_SERVER",
+    "TS_OUTBOUND_HTTP_PROXY_LISTEN": "USERNET_OUTBOUND_HTTP_PROXY_LISTEN",
+    "TS_STATE_DIR": "USERNET_STATEDIR",
+    "TS_SOCKET": "USERNET_SOCKET",
+    "TS_DEBUG_ADDR_PORT": "USERNET_DEBUG",
+}
+# What they do belongs to tailscale's own network.
+MEANINGLESS: Final = (
+    "TS_AUTHKEY", "TS_AUTH_ONCE", "TS_HOSTNAME", "TS_ROUTES", "TS_DEST_IP", "TS_ACCEPT_DNS", "TS_EXTRA_ARGS",
+    "TS_SERVE_CONFIG", "TS_TAILNET_TARGET_IP", "TS_TAILNET_TARGET_FQDN",
+)  # fmt: skip
+_BOOLEANS: Final = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False, "": False}
+
+
+class BadVariable(UsernetError):
+    """A TS_ variable that is not one; the text says what would be right."""
+
+
+class Translated(NamedTuple):
+    variables: dict[str, str]  # to be set where they are not
+    arguments: list[str]  # for `run`
+    remarks: list[str]  # for the log
+
+
+def translate(environ: Mapping[str, str]) -> Translated:
+    """Raises BadVariable."""
+    found = {ours: environ[theirs] for theirs, ours in SAME.items() if environ.get(theirs)}
+    if environ.get("TS_KUBE_SECRET"):
+        found["USERNET_STATE"] = f"kube:{environ['TS_KUBE_SECRET']}"
+    if "TS_USERSPACE" in environ and not _boolean(environ, "TS_USERSPACE"):
+        found["USERNET_TUN"] = "usernet0"
+    if _boolean(environ, "TS_ENABLE_METRICS") or _boolean(environ, "TS_ENABLE_HEALTH_CHECK"):
+        found["USERNET_LOCAL_ADDR"] = environ.get("TS_LOCAL_ADDR_PORT") or PROBES
+    try:
+        arguments = shlex.split(environ.get("TS_TAILSCALED_EXTRA_ARGS", ""))
+    except ValueError as error:
+        raise BadVariable(f"TS_TAILSCALED_EXTRA_ARGS: {error}; quote it as for a shell") from None
+    remarks = [
+        f"{name} is set, and means nothing here: what it does belongs to tailscale's own network"
+        for name in MEANINGLESS
+        if environ.get(name)
+    ]
+    return Translated(found, arguments, remarks)
+
+
+def _boolean(environ: Mapping[str, str], name: str) -> bool:
+    value = environ.get(name, "")
+    try:
+        return _BOOLEANS[value.lower()]
+    except KeyError:
+        raise BadVariable(f"{name}: {value!r} is neither true nor false") from None
+
+
+def take_over(environ: MutableMapping[str, str], arguments: list[str], remark: Callable[[str], None]) -> list[str]:
+    """Set the variables, and give the arguments of a command line with those that TS_... adds to `run`."""
+    if arguments[:1] != ["run"] or not any(name.startswith("TS_") for name in environ):
+        return arguments
+    variables, more, remarks = translate(environ)
+    for name, value in variables.items():
+        environ.setdefault(name, value)
+    for text in remarks:
+        remark(text)
+    return ["run", *more, *arguments[1:]]

@@ -88,18 +88,33 @@ class HostNet:
         self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
     ) -> tuple[Any, Any]:
         loop = asyncio.get_running_loop()
-        if self._mark and parse_address(host) is not None:
-            sock = self._socket(host, socket.SOCK_STREAM)
-            try:
-                await loop.sock_connect(sock, (host, port))
-            except BaseException:
-                sock.close()
-                raise
-            transport, protocol = await loop.create_connection(protocol_factory, sock=sock)
+        if self._mark:
+            transport, protocol = await loop.create_connection(protocol_factory, sock=await self._connect(host, port))
         else:
             transport, protocol = await loop.create_connection(protocol_factory, host, port)
         self._dialled.add(transport)
         return transport, protocol
+
+    async def _connect(self, host: str, port: int) -> socket.socket:
+        """A marked socket, which a loop does not make: the addresses one after the other, as the loop does it."""
+        addresses = [host] if parse_address(host) is not None else await self.resolve(host)
+        errors: list[OSError] = []
+        for address in addresses:
+            sock = self._socket(address, socket.SOCK_STREAM)
+            try:
+                await asyncio.get_running_loop().sock_connect(sock, (address, port))
+            except OSError as error:
+                sock.close()
+                errors.append(error)
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        try:
+            raise errors[0]
+        finally:
+            errors.clear()  # or its traceback would hold itself
 
     def path_changed(self) -> int:
         """This machine's way out may be another one: end the connections that can only hang now, and count them.

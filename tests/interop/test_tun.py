@@ -124,11 +124,16 @@ def test_a_default_route_takes_all_but_our_own_packets(elsewhere: Lab) -> None:
 
 def test_direct_is_not_by_the_tunnel(elsewhere: Lab) -> None:
     """A rule's `direct` keeps out of the default route: it comes from the outer address."""
-    config = everything(elsewhere, f"[Access]\nRule = direct {ELSEWHERE}\n")
+    hosts = Path("/etc/netns", elsewhere.near, "hosts")
+    hosts.parent.mkdir(parents=True)
+    hosts.write_text(f"{ELSEWHERE} elsewhere.test\n")
+    config = everything(elsewhere, f"[Access]\nRule = direct {ELSEWHERE}, elsewhere.test\n")
     with running(elsewhere, config, *TUN):
         assert elsewhere.curl(f"http://{ELSEWHERE}/") == PAGE  # the far host answers on either way
+        assert elsewhere.curl("http://elsewhere.test/") == PAGE
         seen = run(*elsewhere.far_command("ss", "-Htna", "src", ELSEWHERE))
-        assert f"{NEAR}:" in seen + near(elsewhere, "ss", "-Htna", "dst", ELSEWHERE)
+        assert (seen + near(elsewhere, "ss", "-Htna", "dst", ELSEWHERE)).count(f"{NEAR}:") >= 2
+    shutil.rmtree(hosts.parent)
 
 
 def test_after_kill_9_cleanup_takes_the_rules_away(elsewhere: Lab) -> None:

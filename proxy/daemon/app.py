@@ -142,7 +142,8 @@ class Daemon:
         self._drain.add(self.answering.drain, self.answering.busy)
         self._drain.add(self.leading.drain, self.leading.busy)
         self.alive = Alive(self.network)
-        self.keeper = Keeper(options.store, options.name, self.network) if options.store is not None else None
+        store = options.store
+        self.keeper = Keeper(store, options.name, self.network) if store is not None and store.lasts else None
         loop = asyncio.get_running_loop()
         self.teller = Teller(loop)
         self.stream_rates = StreamRates()
@@ -163,7 +164,7 @@ class Daemon:
         return self.network.config
 
     async def run(self) -> None:
-        """Serve until INT or TERM.  Raises StartError, ListenError."""
+        """Serve until INT or TERM.  Raises StartError, ListenError, StoreError."""
         raise_descriptor_limit()
         self.controls.claim()
         try:
@@ -176,6 +177,8 @@ class Daemon:
         self.stop = stop_event(hangup=self.config.stdio_tunnel is not None)
         wakeups = Wakeups(self.network)
         self.network.on_event(wakeups.event)
+        if self.keeper is not None:
+            await self.keeper.begin()
         await self._start_network()
         self.observer.start()
         try:
@@ -212,7 +215,7 @@ class Daemon:
         commit()
         await stack.enter_async_context(for_as_long(self.alive.run()))
         if self.keeper is not None:
-            stack.push_async_callback(self.keeper.save)
+            stack.push_async_callback(self.keeper.close)
             await stack.enter_async_context(for_as_long(self.keeper.run()))
         for line in hello(self.config, self.network, self.serving.bound, self.leading.bound):
             log.info("%s", line, extra=UNLIMITED)

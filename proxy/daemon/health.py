@@ -30,7 +30,7 @@ def troubles(daemon: Daemon, peers: Iterable[PeerStatus]) -> Iterator[Trouble]:
     for server, trouble in sorted(daemon.network.name_server_troubles().items()):
         yield Trouble(f"name server {server} {trouble}", _SERVER)
     if daemon.keeper is not None and daemon.keeper.trouble:
-        yield Trouble(daemon.keeper.trouble, _UNKEPT)
+        yield Trouble(f"{daemon.keeper.trouble} (tried {daemon.keeper.failures} times)", _UNKEPT)
     for listener in daemon.serving.proxy.paused():
         yield Trouble(f"nobody new is accepted on {format_endpoint(listener)}", _PAUSED)
 

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import stat
 import tempfile
+import time
 from pathlib import Path
+from typing import Final
 
 from proxy.state.store import NoValue, StoreError
+
+ABANDONED: Final = 60.0  # s after which a temporary file is nobody's
 
 
 class FileStore:
@@ -27,6 +32,7 @@ class FileStore:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._values = self._load()
+            self._sweep()
             self._save(self._values)
         except OSError as error:
             raise self._failed(error) from None
@@ -36,33 +42,56 @@ class FileStore:
             f"state file {self._path}: {error.strerror or error}; name another with --state, or --state mem: for none"
         )
 
+    def _refused(self, why: str) -> StoreError:
+        return StoreError(f"state file {self._path} {why}; move it away, or name another with --state")
+
     def _load(self) -> dict[str, bytes]:
         try:
-            mode = os.lstat(self._path).st_mode
+            if not stat.S_ISREG(os.lstat(self._path).st_mode):  # opening a device may already do something
+                raise self._refused("is no regular file")
+            handle = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
             return {}
-        if not stat.S_ISREG(mode):
-            raise StoreError(f"state file {self._path} is no regular file; move it away, or name another with --state")
-        text = self._path.read_bytes()
-        if not text:  # as a crash of other programs, or `touch`, leaves it
-            return {}
+        with open(handle, "rb") as file:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise self._refused("is no regular file")
+            if found.st_uid != os.geteuid():  # who wrote it would choose our key
+                raise self._refused(f"belongs to user {found.st_uid}, not to us, user {os.geteuid()}")
+            text = file.read()
+        return self._parsed(text) if text else {}  # empty: as a crash of other programs, or `touch`, leaves it
+
+    def _parsed(self, text: bytes) -> dict[str, bytes]:
         try:
             found = json.loads(text)
             return {str(key): base64.b64decode(value, validate=True) for key, value in found.items()}
-        except (ValueError, AttributeError, TypeError, binascii.Error):
-            raise StoreError(
-                f"state file {self._path} holds something else; move it away, or name another with --state"
-            ) from None
+        except (ValueError, AttributeError, TypeError, RecursionError, binascii.Error):
+            raise self._refused("holds something else") from None
+
+    def _temporary(self) -> tuple[str, str]:
+        """How the names of our temporary files begin and end."""
+        return f".{self._path.name}.", ".tmp"
+
+    def _sweep(self) -> None:
+        """Take away what those have left who were killed as they wrote; it may hold a key."""
+        prefix, suffix = self._temporary()
+        with os.scandir(self._path.parent) as entries:
+            found = [entry for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(suffix)]
+        for entry in found:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > ABANDONED:
+                    os.unlink(entry.path)
 
     def _save(self, values: dict[str, bytes]) -> None:
         text = json.dumps({key: base64.b64encode(value).decode() for key, value in values.items()}, indent=1)
         directory = self._path.parent
-        handle, temporary = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=directory)  # 0600
+        prefix, suffix = self._temporary()
+        handle, temporary = tempfile.mkstemp(suffix, prefix, directory)  # 0600
         try:
-            with os.fdopen(handle, "w") as file:
+            with open(handle, "w") as file:
                 file.write(text + "\n")
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(handle)
             os.rename(temporary, self._path)
         except BaseException:
             os.unlink(temporary)

@@ -86,6 +86,60 @@ async def test_a_name_that_does_not_resolve_yet(
     assert len(caplog.records) == 1, "reported once"
 
 
+async def test_an_address_that_is_remembered_is_not_used_where_the_name_resolves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(Names([NEW]), monkeypatch)
+    assert bench.endpoints.add(KEY, "far.example.test", 51820, OLD) is None
+    await bench.endpoints.known(KEY)
+    await bench.settle()
+    assert bench.moved == [NEW]
+    await bench.tasks.close()
+
+
+async def test_an_address_that_is_remembered_until_the_name_resolves(monkeypatch: pytest.MonkeyPatch) -> None:
+    failure = OSError(2, "Name or service not known")
+    bench = Bench(Names(failure, failure, failure, [NEW]), monkeypatch)
+    bench.endpoints.add(KEY, "far.example.test", 51820, OLD)
+    await bench.endpoints.known(KEY)
+    assert bench.moved == [OLD]
+    while bench.endpoints.trouble(KEY):
+        await asyncio.sleep(0.001)
+    assert bench.moved == [OLD, NEW]
+    await bench.tasks.close()
+
+
+async def test_an_address_that_is_remembered_and_still_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "has_route", lambda address: True)
+    bench = Bench(Names(OSError("down"), [NEW, OLD]), monkeypatch)
+    bench.endpoints.add(KEY, "far.example.test", 51820, OLD)
+    while bench.names.asked < 2:
+        await asyncio.sleep(0.001)
+    await bench.settle()
+    assert bench.moved == [OLD]
+    await bench.tasks.close()
+
+
+async def test_a_resolver_that_is_slow_is_given_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.001)
+    answered = asyncio.Event()
+
+    async def slow(host: str, port: int) -> list[Address]:
+        await answered.wait()
+        return [NEW]
+
+    bench = Bench(Names([NEW]), monkeypatch)
+    bench.endpoints = Endpoints(bench.tasks, lambda key, address: bench.moved.append(address), slow)
+    bench.endpoints.add(KEY, "far.example.test", 51820, OLD)
+    await bench.endpoints.known(KEY)
+    assert bench.moved == [OLD]
+    answered.set()
+    while bench.moved != [OLD, NEW]:
+        await asyncio.sleep(0.001)
+    bench.endpoints.forget(KEY)
+    await bench.tasks.close()
+
+
 async def test_asked_again_when_handshakes_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(Names([OLD], [NEW]), monkeypatch)
     bench.endpoints.add(KEY, "far.example.test", 51820)

@@ -98,6 +98,7 @@ def test_as_somebody_who_may_not(tmp_path: Path, prepare: str) -> None:
     assert f"state file {path}: Permission denied; name another with --state" in done.stderr
 
 
+@pytest.mark.timeout(300)  # thousands of fsync(), on a busy machine
 def test_killed_at_any_point_there_is_the_old_or_the_new(tmp_path: Path) -> None:
     """500 times: a process that writes one number after the other, killed at random."""
     path = tmp_path / "s"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nacl.bindings import crypto_scalarmult_base
 
+from usernet.aio.engine import Memory
 from usernet.aio.memory import Impairment, MemoryLink, memory_links
 from usernet.aio.network import Network
 from usernet.config import Config, Interface, Peer
@@ -80,12 +81,14 @@ async def memory_pair(
 
 
 @contextlib.asynccontextmanager
-async def udp_pair(*, mtu: int | None = None, dial_timeout: float = 10.0) -> AsyncIterator[Pair]:
-    """Over real sockets: the right one knows no endpoint and learns it."""
+async def udp_pair(
+    *, mtu: int | None = None, dial_timeout: float = 10.0, memory: Memory | None = None
+) -> AsyncIterator[Pair]:
+    """Over real sockets: the right one knows no endpoint and learns it.  `memory`: of the left one."""
     (left_key, left_public), (right_key, right_public) = key_pair(), key_pair()
     right_config = config_of(right_key, (RIGHT, RIGHT6), left_public, (LEFT, LEFT6), None, mtu=mtu)
     async with Network(right_config, port=0, dial_timeout=dial_timeout) as right:
         endpoint = ("127.0.0.1", right.listen_port)
         left_config = config_of(left_key, (LEFT, LEFT6), right_public, (RIGHT, RIGHT6), endpoint, mtu=mtu)
-        async with Network(left_config, port=0, dial_timeout=dial_timeout) as left:
+        async with Network(left_config, port=0, dial_timeout=dial_timeout, memory=memory) as left:
             yield Pair(left, right)

@@ -63,7 +63,7 @@ class Node:
         self.seen: list[TunnelEvent] = []
         self.restart(timing, mtu)
 
-    def restart(self, timing: Timing | None = None, mtu: int = 1420) -> None:
+    def restart(self, timing: Timing | None = None, mtu: int = 1420, timestamp_floor_ns: int = 0) -> None:
         """A new process with the same key; peers are gone."""
         self.tunnel = Tunnel(
             private_key(self.number),
@@ -72,6 +72,7 @@ class Node:
             wall_ns=lambda: WALL_NS + int((self.world.now - START + self.wall_skew) * 1e9),
             mtu=mtu,
             timing=timing if timing is not None else Timing(),
+            timestamp_floor_ns=timestamp_floor_ns,
         )
 
     @property

@@ -635,6 +635,30 @@ def test_timestamps_increase_though_the_clock_is_set_back() -> None:
     assert len(a.take(HandshakeCompleted)) == 6
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_restart_with_a_clock_set_back_needs_the_mark_of_the_one_before(kept: bool) -> None:
+    world, a, b = connected()
+    world.run(6)
+    a.restart(timestamp_floor_ns=a.tunnel.latest_timestamp_ns if kept else 0)
+    a.wall_skew -= 1e6
+    a.add(b, "10.0.0.2/32")
+    a.send(AB)
+    world.roundtrip()
+    assert a.connected_to(b) is kept
+
+
+def test_a_peer_that_comes_back_though_the_clock_was_set_back() -> None:
+    world, a, b = connected()
+    a.wall_skew -= 1e6
+    for _ in range(3):
+        world.run(6)
+        a.tunnel.remove_peer(b.key)
+        a.add(b, "10.0.0.2/32")
+        a.send(AB)
+        world.roundtrip()
+        assert a.connected_to(b)
+
+
 @pytest.mark.parametrize(("jump", "reported"), [(290.0, False), (310.0, True), (1e9, True)])
 def test_a_jump_of_the_clock_is_reported(jump: float, reported: bool) -> None:
     world, a, b = connected()

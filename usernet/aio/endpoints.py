@@ -2,6 +2,8 @@
 
 A name that does not resolve is asked for again with back-off and reported once.  A dynamic address that moved is found
 again because the third initiation without an answer, and each series that was given up, asks anew.
+
+Where an earlier start has left an address behind, that is the peer's for as long as its name has no answer.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ FAILED_ATTEMPT: Final = 3  # the initiation that says the address may be stale
 REFRESH_SECONDS: Final = 15.0  # at most this often for one peer
 FIRST_RETRY: Final = 1.0
 LAST_RETRY: Final = 30.0
+PATIENCE: Final = 2.0  # s that a resolver may take before the remembered address is tried
 
 LookUp = Callable[[str, int], Awaitable[list[Address]]]
 
@@ -29,12 +32,16 @@ LookUp = Callable[[str, int], Awaitable[list[Address]]]
 class _Named:
     """One peer's endpoint name."""
 
-    __slots__ = ("asked", "current", "host", "known", "port", "public_key", "task", "trouble", "turn")
+    __slots__ = (
+        "asked", "current", "host", "known", "patience", "port", "public_key", "remembered", "task", "trouble", "turn"
+    )  # fmt: skip
 
-    def __init__(self, public_key: bytes, host: str, port: int) -> None:
+    def __init__(self, public_key: bytes, host: str, port: int, remembered: Address | None) -> None:
         self.public_key = public_key
         self.host = host
         self.port = port
+        self.remembered = remembered  # by an earlier start; None once the name has resolved
+        self.patience: asyncio.Task[None] | None = None
         self.current: Address | None = None  # where the tunnel sends
         self.known = asyncio.Event()
         self.trouble = ""
@@ -52,17 +59,18 @@ class Endpoints:
         self._look_up = look_up or host_look_up
         self._named: dict[bytes, _Named] = {}
 
-    def add(self, public_key: bytes, host: str, port: int, known: Address | None = None) -> Address | None:
-        """The address of a literal; for a name, which is resolved from now on, the `known` one that it had before."""
+    def add(self, public_key: bytes, host: str, port: int, remembered: Address | None = None) -> Address | None:
+        """The address of a literal; None for a name, which is resolved from now on.
+
+        `remembered`: where the peer was at an earlier start, for as long as the name does not resolve.
+        """
         literal = outer_literal(host, port)
-        if literal is not None:
-            return literal
-        named = self._named[public_key] = _Named(public_key, host, port)
-        if known is not None:
-            named.current = known
-            named.known.set()
-        self._refresh(named)
-        return known
+        if literal is None:
+            named = self._named[public_key] = _Named(public_key, host, port, remembered)
+            if remembered is not None:
+                named.patience = self._tasks.start(self._lose_patience(named), f"endpoint {host}, as it was")
+            self._refresh(named)
+        return literal
 
     def forget(self, public_key: bytes) -> None:
         """The peer is gone, or has another endpoint."""
@@ -71,6 +79,8 @@ class Endpoints:
             named.known.set()  # whoever waits looks again
             if named.task is not None:
                 named.task.cancel()
+            if named.patience is not None:
+                named.patience.cancel()
 
     async def known(self, public_key: bytes) -> None:
         """Return once the peer's endpoint is known, or need not be."""
@@ -124,13 +134,18 @@ class Endpoints:
                     peer = base64.b64encode(named.public_key).decode()
                     log.warning("endpoint %s of peer %s does not resolve: %s; retrying", named.host, peer, why)
                 named.trouble = f"endpoint name {named.host} does not resolve: {why}"
-            if named.current is not None:
+            self._fall_back(named)
+            if named.current is not None and named.remembered is None:
                 return  # there is one to go on with; the next failed handshake asks again
             await asyncio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY)
         named.trouble = ""
+        if named.patience is not None:
+            named.patience.cancel()
+        stays = stays or named.remembered is not None
+        named.remembered = None
         if stays:
-            if named.current in addresses and has_route(named.current):
+            if named.current is not None and named.current in addresses and has_route(named.current):
                 return
             named.turn = -1  # the resolver's order is that of the network we are in now
         named.turn += 1
@@ -140,6 +155,19 @@ class Endpoints:
                 log.info("endpoint %s is now %s", named.host, address[0])
             named.current = address
             self._moved(named.public_key, address)
+        named.known.set()
+
+    async def _lose_patience(self, named: _Named) -> None:
+        await asyncio.sleep(PATIENCE)
+        self._fall_back(named)
+
+    def _fall_back(self, named: _Named) -> None:
+        """The name has no answer yet."""
+        if named.remembered is None or named.current is not None:
+            return
+        log.info("endpoint %s has no answer yet; trying %s, where it was", named.host, named.remembered[0])
+        named.current = named.remembered
+        self._moved(named.public_key, named.current)
         named.known.set()
 
 

@@ -193,8 +193,15 @@ class Engine:
         """Where the peers are, as far as it is known: (host, port), or (host, port, flow, scope) for IPv6."""
         return self._tunnel.endpoints()
 
+    @property
+    def latest_timestamp_ns(self) -> int:
+        """Of `memory`, what costs nothing."""
+        return self._tunnel.latest_timestamp_ns
+
     def memory(self) -> Memory:
         """For the next start."""
+        if not self._started:
+            return self._memory
         peers = self._tunnel.statistics().peers
         found = {peer.public_key: peer.endpoint for peer in peers if peer.last_handshake is not None}
         good = {key: address for key, address in found.items() if address is not None}
@@ -406,7 +413,7 @@ class Engine:
         if peer.endpoint is not None and (known is None or known.endpoint != peer.endpoint):
             self._endpoints.forget(peer.public_key)
             endpoint = self._endpoints.add(
-                peer.public_key, *peer.endpoint, known=self._memory.endpoints.get(peer.public_key)
+                peer.public_key, *peer.endpoint, remembered=self._memory.endpoints.get(peer.public_key)
             )
         elif peer.endpoint is None and known is None:
             endpoint = self._memory.endpoints.get(peer.public_key)

@@ -96,7 +96,6 @@ class Tunnel:
             drops=self._drops,
             timestamp_floor_ns=timestamp_floor_ns,
         )
-        self._timestamp_floor_ns = timestamp_floor_ns
         self._peers = self._negotiator.peers
         self._sessions = self._negotiator.table.sessions
         self._agenda = self._negotiator.agenda
@@ -118,7 +117,7 @@ class Tunnel:
         remote = RemoteStatic(self._identity, public_key, settings.preshared_key)
         if peer is None:
             peer = Peer(settings, remote, self.mtu, self._timing, self._random)
-            peer.sent_timestamp_ns = self._timestamp_floor_ns
+            peer.sent_timestamp_ns = self.latest_timestamp_ns  # it may have been here before
             self._peers[public_key] = peer
         else:
             peer.settings, peer.remote = settings, remote

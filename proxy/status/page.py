@@ -21,6 +21,7 @@ from proxy.status.wording import ago, amount, rate
 
 HTML: Final = "text/html; charset=utf-8"
 ASSETS: Final = {"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8"}
+PEERS: Final = 100  # of them all
 COMPLAINTS: Final = 12  # of those that are kept
 NETWORKS: Final = 6  # of a peer's allowed IPs
 
@@ -135,9 +136,13 @@ def _troubles(status: Status) -> Markup:
 
 
 def _peers(status: Status) -> Markup:
-    rows = join(_peer(status, peer) for peer in status.peers) or Markup('<p class="none">There is none.</p>')
-    return fill('<section id="peers"><h2>Peers <small>{count}</small></h2>{rows}</section>', rows=rows,
-                count=number(len(status.peers)))  # fmt: skip
+    shown: Sequence[PeerStatus] = status.peers
+    count = number(len(shown))
+    if len(shown) > PEERS:  # those in trouble first
+        shown = sorted(shown, key=lambda peer: (not peer.trouble, -peer.rx_rate - peer.tx_rate))[:PEERS]
+        count += f", {number(PEERS)} of them here"
+    rows = join(_peer(status, peer) for peer in shown) or Markup('<p class="none">There is none.</p>')
+    return fill('<section id="peers"><h2>Peers <small>{count}</small></h2>{rows}</section>', rows=rows, count=count)
 
 
 def _peer(status: Status, peer: PeerStatus) -> Markup:

@@ -67,6 +67,7 @@ def test_the_page(gso_lab: Lab, tab: Tab, tmp_path: Path) -> None:
     lab = gso_lab
     lab.blob("blob", 64 << 20)
     process = lab.start_usernet(lab.config(), *FLAGS_OF_RUN)
+    wait_for(lambda: probe(lab)[0], "the pages")
     tab.show(1200, 1000)
     tab.call("Page.navigate", url=DEBUG)
     tab.until("document.querySelector('#verdict h1')?.textContent == 'The tunnel works'")
@@ -93,7 +94,24 @@ def test_the_page(gso_lab: Lab, tab: Tab, tmp_path: Path) -> None:
     for path in ("status", "metrics", "readyz", "debug/stacks"):
         assert tab.evaluate(f"fetch('/{path}').then(answer => answer.status)") == 200
     assert tab.complaints == []
-    assert all(url.startswith(DEBUG) for url in tab.requests if url != "about:blank")
+    assert [url for url in tab.requests if not url.startswith((DEBUG, "about:"))] == []
     lab.end(download)
     assert lab.end(process) == 0, lab.log("usernet.log")
     tab.until("!document.getElementById('lost').hidden")
+
+
+def test_other_sites_in_the_same_browser(gso_lab: Lab, tab: Tab) -> None:
+    """A name that is made to point here (`--host-resolver-rules`), and a page from elsewhere that asks for ours."""
+    lab = gso_lab
+    with running(lab, lab.config(), *FLAGS_OF_RUN):
+        wait_for(lambda: probe(lab)[0], "the pages")
+        tab.call("Page.navigate", url="http://evil.example:9080/status")
+        tab.until("document.body?.innerText.includes('this is not that host')")
+        tab.call("Page.navigate", url="data:text/html,<h1>elsewhere</h1>")
+        tab.until("document.querySelector('h1')?.textContent == 'elsewhere'")
+        for mode in ("cors", "no-cors"):
+            ask = f"fetch('{DEBUG}status', {{mode: '{mode}'}}).then(a => a.text(), () => 'refused')"
+            assert "public_key" not in tab.evaluate(ask)
+        picture = f"const i = new Image(); i.onload = i.onerror = () => done(i.naturalWidth); i.src = '{DEBUG}icon.svg'"
+        assert tab.evaluate(f"new Promise(done => {{{picture}}})") == 0
+        assert set(tab.statuses) == {403}

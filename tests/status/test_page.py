@@ -99,6 +99,15 @@ def test_of_many_streams_it_says_how_many_there_are() -> None:
     assert "Nobody asks for anything just now" in read(streams=(), streams_total=0).text
 
 
+def test_of_many_peers_those_in_trouble_come_first() -> None:
+    peers = [a_peer(public_key=f"{number:043}=") for number in range(page.PEERS + 50)]
+    peers[-1] = a_peer(public_key="8" * 43 + "=", trouble="usually offline", struggling_since=NOW - 40)
+    text = read(peers=tuple(peers)).text
+    assert f"{page.PEERS + 50}, {page.PEERS} of them here" in text
+    assert "8" * 43 in text
+    assert text.count("Latest handshake") == page.PEERS
+
+
 def test_live_sections_are_those_of_the_page() -> None:
     status = a_status()
     live = Reader(page.live(status, [], 0.0))

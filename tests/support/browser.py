@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-default-apps", "--no-default-browser-check",
-    "--remote-debugging-port=0",
+    "--remote-debugging-port=0", "--host-resolver-rules=MAP evil.example 127.0.0.1",
 )  # fmt: skip
 
 
@@ -31,7 +31,8 @@ def devtools(profile: Path) -> tuple[int, str] | None:
 
 
 class Tab:
-    """One page.  `complaints`: of its console and of exceptions; `requests`: all URLs that it has asked for."""
+    """One page.  `complaints`: of its console and of exceptions; `requests`: all URLs that it has asked for, and
+    `statuses` what came of them, one after the other."""
 
     def __init__(self, websocket: ClientConnection) -> None:
         self._socket = websocket
@@ -39,6 +40,7 @@ class Tab:
         self._session = ""
         self.complaints: list[str] = []
         self.requests: list[str] = []
+        self.statuses: list[int] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -77,6 +79,8 @@ class Tab:
             self.complaints.append(found["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(found["request"]["url"])
+        elif method == "Network.responseReceivedExtraInfo":  # also of what the page itself may not see
+            self.statuses.append(found["statusCode"])
 
     def evaluate(self, expression: str) -> Any:
         """The value of some JavaScript."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import pty
 import re
 import shutil
 import signal
@@ -13,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -209,27 +207,6 @@ async def test_a_capture_that_tcpdump_reads(running: Running, tmp_path: Path) ->
     assert "bad" not in read.stdout
 
 
-async def test_top_in_a_terminal(running: Running) -> None:
-    """80 by 24: everything is there, and Ctrl-C ends it."""
-    lead, follow = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "proxy.cli", "top", "--socket", str(running.socket),
-        stdin=follow, stdout=follow, stderr=follow, env={**os.environ, "COLUMNS": "80", "LINES": "24", "TERM": "xterm"},
-    )  # fmt: skip
-    os.close(follow)
-    seen = b""
-    while b"0 streams" not in seen:
-        seen += await asyncio.to_thread(os.read, lead, 65536)
-    process.send_signal(signal.SIGINT)
-    os.set_blocking(lead, False)
-    assert await process.wait() == 0
-    os.close(lead)
-    text = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
-    for words in ("The tunnel works", "wg7", "endpoint", "handshake", "127.0.0.1:"):
-        assert words in text
-    assert await running.said("top") != ""
-
-
 @pytest.mark.parametrize(
     "command", ["status", "top", "reload", "netcheck", "healthcheck", "bugreport", "debug", "ping"]
 )
@@ -238,31 +215,3 @@ def test_help(command: str) -> None:
     assert done.returncode == 0
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert f"Usage: usernet {command}" in done.stdout
-
-
-def test_a_view_of_a_narrow_terminal() -> None:
-    from rich.console import Console
-
-    from proxy.cli.top import view
-
-    peer: dict[str, Any] = {
-        "public_key": "A" * 44, "endpoint": None, "latest_handshake": None, "rx_bytes": 1, "tx_bytes": 2,
-        "rx_rate": 3.0, "tx_rate": 4.0, "allowed_ips": [],
-    }  # fmt: skip
-    stream = {
-        "client": "192.0.2.1:5", "destination": "x" * 200, "route": "tunnel", "began": 0.0, "up_bytes": 1,
-        "down_bytes": 1 << 40, "up_rate": 0.0, "down_rate": 0.0,
-    }  # fmt: skip
-    status = {
-        "verdict": {"state": "down", "title": "No", "detail": "why"}, "name": "n", "addresses": ["10.0.0.1"], "at": 9.0,
-        "started": 1.0, "rx_rate": 1.0, "tx_rate": 1.0, "clients": 1, "peers": [peer] * 3, "streams": [stream] * 50,
-        "streams_total": 50, "health": [{"text": "t", "remedy": "r"}],
-    }  # fmt: skip
-    for width in (20, 80, 200):
-        console = Console(width=width, height=24, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-        console.print(view(status, width, 24))
-        lines = console.export_text().splitlines()
-        assert max(map(len, lines)) <= width
-        console.file.close()
-        if width >= 80:
-            assert len(lines) <= 24

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import signal
 import sys
+from typing import IO
 
 import click
 
@@ -55,18 +57,39 @@ def profile(where: str | None, seconds: float) -> None:
 @which
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option("-c", "count", type=click.IntRange(1), metavar="N", help="End after N packets. [default: at Ctrl-C]")
-def capture(where: str | None, file: str, count: int | None) -> None:
+@click.option(
+    "-s", "snaplen", type=click.IntRange(1, 65_535), metavar="B", help="Only B bytes of each packet. [default: all]"
+)
+def capture(where: str | None, file: str, count: int | None, snaplen: int | None) -> None:
     """Write what goes through the tunnel into FILE, which tcpdump and Wireshark read; `-` is standard output.
 
+    Packets are written as they are inside: unencrypted, and up to 64 KiB where segments are merged.
+
+    \b
+    usernet debug capture tunnel.pcap -s 120
     usernet debug capture - | tcpdump -nr -
     """
     left_out = 0
-    args = {} if count is None else {"count": count}
+    args = {name: value for name, value in (("count", count), ("snaplen", snaplen)) if value is not None}
     with click.open_file(file, "wb") as out, watching(where, "capture", **args) as pieces:
+        part = b""
         for piece in pieces:
-            out.write(base64.b64decode(piece["data"]))
-            out.flush()
+            part += base64.b64decode(piece["data"])
             left_out = piece["left_out"]
+            if piece["whole"]:
+                _write(out, part)
+                part = b""
     if left_out:
-        click.echo(f"{left_out} packets were left out: what reads them is too slow", err=True)
+        remedy = "" if snaplen is not None else "; -s 120 takes only the headers"
+        click.echo(f"{left_out} packets were left out: what reads them is too slow{remedy}", err=True)
         sys.exit(1)
+
+
+def _write(out: IO[bytes], data: bytes) -> None:
+    """All of it: an interrupt waits."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        out.write(data)
+        out.flush()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))

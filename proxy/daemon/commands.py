@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -126,35 +127,45 @@ class Commands:
         return f"connections reset: {self._daemon.serving.proxy.break_connections()}"
 
     async def capture(self, args: Args) -> AsyncIterator[dict[str, Any]]:
-        """A pcap file in pieces of base64, of `count` packets, or for as long as somebody reads."""
-        count = args.get("count", 0)
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise BadArguments("count is a number of packets")
-        waiting = bytearray(capture.HEADER)
+        """A pcap file of `count` packets, or for as long as somebody reads: pieces in base64.
+
+        Where one is `whole` the file can end: it ends with a packet.
+        """
+        count = int(_number(args, "count", 0, 0, 1 << 53))  # 0: any
+        snaplen = int(_number(args, "snaplen", capture.SNAPLEN, 1, capture.SNAPLEN))
+        waiting = deque([capture.header(snaplen)])
+        size = len(waiting[0])
+        taken = left_out = 0
         more = asyncio.Event()
         more.set()
-        taken = left_out = 0
 
         def write(record: bytes) -> None:
-            nonlocal taken, left_out
+            nonlocal size, taken, left_out
             if count and taken >= count:
                 return
-            if len(waiting) + len(record) > CAPTURE_BYTES:
+            if size + len(record) > CAPTURE_BYTES:
                 left_out += 1
                 return
             taken += 1
-            waiting.extend(record)
+            size += len(record)
+            waiting.append(record)
             more.set()
 
-        with self._daemon.network.captured(write):
+        with self._daemon.network.captured(write, snaplen):
             while waiting or not count or taken < count:
                 await more.wait()
-                more.clear()
-                piece = bytes(waiting[:PIECE_BYTES])
-                del waiting[: len(piece)]
-                if waiting:
-                    more.set()
-                yield {"data": base64.b64encode(piece).decode("ascii"), "left_out": left_out}
+                data = waiting.popleft()
+                while waiting and len(data) + len(waiting[0]) <= PIECE_BYTES:
+                    data += waiting.popleft()
+                size -= len(data)
+                if not waiting:
+                    more.clear()
+                for at in range(0, len(data), PIECE_BYTES):
+                    yield {
+                        "data": base64.b64encode(data[at : at + PIECE_BYTES]).decode("ascii"),
+                        "whole": at + PIECE_BYTES >= len(data),
+                        "left_out": left_out,
+                    }
 
 
 def _number(args: Args, name: str, default: float, low: float, high: float) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -42,16 +44,30 @@ class Running:
         return done.stdout
 
 
+@contextlib.asynccontextmanager
+async def through(port: int, host: str, target: int) -> AsyncIterator[asyncio.StreamReader]:
+    """A connection through the tunnel, by the SOCKS server."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"\5\1\2\1\2me" + bytes((len(PASSWORD),)) + PASSWORD.encode())
+    assert await reader.readexactly(4) == b"\5\2\1\0"
+    writer.write(b"\5\1\0\1" + socket.inet_aton(host) + target.to_bytes(2, "big"))
+    assert (await reader.readexactly(10))[1] == 0
+    try:
+        yield reader
+    finally:
+        writer.transport.abort()
+
+
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     async with far_peer(tmp_path / "wg7.conf") as far:
         far.append(f"[Socks5]\nBindAddress = 127.0.0.1:0\nUsername = me\nPassword = {PASSWORD}\n")
-        socket = Path(os.environ.get("TMPDIR", "/tmp")) / f"un-{os.getpid()}.sock"
-        async with Daemon.start("run", str(far.file), "--socket", str(socket)) as daemon:
+        path = Path(os.environ.get("TMPDIR", "/tmp")) / f"un-{os.getpid()}.sock"
+        async with Daemon.start("run", str(far.file), "--socket", str(path)) as daemon:
             port = await port_of(daemon, "SOCKS5")
             await daemon.line("handshake with .* completed")
             await daemon.line("admin socket: ")
-            yield Running(daemon, far, socket, port)
+            yield Running(daemon, far, path, port)
             ended = daemon.process.returncode
             assert (await daemon.stop() if ended is None else ended) == 0
 
@@ -109,15 +125,15 @@ async def test_healthcheck_and_ping(running: Running) -> None:
 async def test_healthcheck_of_a_tunnel_that_does_not_work(tmp_path: Path) -> None:
     async with far_peer(tmp_path / "wg8.conf") as far:
         await far.network.close()
-        socket = tmp_path / "s"
+        path = tmp_path / "s"
         async with Daemon.start(
-            "run", str(far.file), "--socket", str(socket), "--socks5-server", "127.0.0.1:0"
+            "run", str(far.file), "--socket", str(path), "--socks5-server", "127.0.0.1:0"
         ) as daemon:
             await daemon.line("admin socket: ")
-            done = await asyncio.to_thread(usernet, "healthcheck", "--socket", str(socket))
+            done = await asyncio.to_thread(usernet, "healthcheck", "--socket", str(path))
             assert done.returncode == 1
             assert "handshake" in done.stderr
-            assert (await asyncio.to_thread(usernet, "healthcheck", "--live", "--socket", str(socket))).returncode == 0
+            assert (await asyncio.to_thread(usernet, "healthcheck", "--live", "--socket", str(path))).returncode == 0
             assert await daemon.stop() == 0
 
 
@@ -195,16 +211,62 @@ async def test_debug(running: Running) -> None:
     writer.close()
 
 
-async def test_a_capture_that_tcpdump_reads(running: Running, tmp_path: Path) -> None:
+def read_by_tcpdump(file: Path) -> str:
     needs("tcpdump")
+    read = subprocess.run([str(shutil.which("tcpdump")), "-nvr", str(file)], capture_output=True, text=True, timeout=30)
+    assert read.returncode == 0, read.stderr
+    assert "truncated" not in read.stderr
+    assert not re.search("bad |incorrect|invalid", read.stdout)
+    return read.stdout
+
+
+async def test_a_capture_that_tcpdump_reads(running: Running, tmp_path: Path) -> None:
     file = tmp_path / "x.pcap"
     capture = asyncio.ensure_future(running.ask("debug", "capture", str(file), "-c", "6"))
     while not capture.done():
         await running.said("ping", FAR, "-c", "1")
     assert capture.result().returncode == 0
-    read = subprocess.run([str(shutil.which("tcpdump")), "-nvr", str(file)], capture_output=True, text=True, timeout=30)
-    assert read.stdout.count("ICMP echo request") == read.stdout.count("ICMP echo reply") == 3
-    assert "bad" not in read.stdout
+    text = read_by_tcpdump(file)
+    assert text.count("ICMP echo request") == text.count("ICMP echo reply") == 3
+
+
+async def test_an_interrupted_capture_ends_with_a_packet(running: Running, tmp_path: Path) -> None:
+    """Under way is a download, whose packets are larger than what is sent at once."""
+    file = tmp_path / "x.pcap"
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(100_000))
+                await writer.drain()
+
+    server = await running.far.network.start_server(endless, None, 9)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy.cli", "debug", "capture", str(file), "--socket", str(running.socket),
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with through(running.port, FAR, 9) as reader:
+        while not file.exists() or file.stat().st_size < 5_000_000:
+            await reader.read(1 << 16)
+        process.send_signal(signal.SIGINT)
+        _, error = await process.communicate()
+    server.close()
+    assert process.returncode == (1 if b"were left out" in error else 0), error
+    assert re.search(r"cksum 0x\w+ \(correct\), seq .* length [3-6]\d{4}$", read_by_tcpdump(file), re.MULTILINE)
+
+
+async def test_the_reader_of_a_capture_has_enough(running: Running) -> None:
+    needs("tcpdump")
+    command = f"{sys.executable} -m proxy.cli debug capture - --socket {running.socket} | tcpdump -nr - -c 1"
+    pipe = await asyncio.create_subprocess_shell(
+        command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    ended = asyncio.ensure_future(pipe.communicate())
+    while not ended.done():
+        await running.said("ping", FAR, "-c", "1")
+    out, error = ended.result()
+    assert b"ICMP echo request" in out
+    assert b"Traceback" not in error
 
 
 @pytest.mark.parametrize(

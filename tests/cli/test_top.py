@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.cli.terminal import Terminal
-from tests.cli.test_commands import Running, running
+from tests.cli.test_commands import Running, running, through
+from tests.cli.test_run import FAR
 
 __all__ = ["running"]  # a fixture
 
@@ -28,20 +29,8 @@ async def terminal(columns: int, lines: int) -> AsyncIterator[Terminal]:
         opened.close()
 
 
-@contextlib.asynccontextmanager
-async def client(port: int, target: bytes) -> AsyncIterator[asyncio.StreamReader]:
-    """Of the SOCKS server, with a connection through the tunnel."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"\5\1\2\1\2me\x17a-password-that-is-long")
-    assert await reader.readexactly(4) == b"\5\2\1\0"
-    writer.write(b"\5\1\0\1" + target + b"\0\x50")
-    assert (await reader.readexactly(10))[1] == 0
-    yield reader
-    writer.close()
-
-
 async def test_eighty_by_twenty_four(running: Running) -> None:
-    async with client(running.port, bytes((10, 66, 1, 1))), terminal(80, 24) as screen:
+    async with through(running.port, FAR, 80), terminal(80, 24) as screen:
         before = screen.mode()
         process = await screen.run("top", "--socket", str(running.socket))
         await screen.shows(r"^1 stream, 1 peer; q quits$")
@@ -100,7 +89,8 @@ def test_it_fits(width: int, height: int) -> None:
     busy = {**stream, "destination": "busy", "down_rate": 9.0}
     status = {
         "verdict": {"state": "down", "title": "No", "detail": "why"}, "name": "n", "addresses": ["10.0.0.1"], "at": 9.0,
-        "started": 1.0, "rx_rate": 1.0, "tx_rate": 1.0, "clients": 1, "peers": [peer] * 30, "streams": [*[stream] * 49, busy],
+        "started": 1.0, "rx_rate": 1.0, "tx_rate": 1.0, "clients": 1, "peers": [peer] * 30,
+        "streams": [*[stream] * 49, busy],
         "streams_total": 50, "health": [{"text": "t", "remedy": "r"}],
     }  # fmt: skip
     with open(os.devnull, "w") as nowhere:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from usernet.aio.capture import Tap
+from usernet.aio.capture import SNAPLEN, Tap
 from usernet.aio.device import Device
 from usernet.aio.endpoints import Endpoints
 from usernet.aio.reach import Reach
@@ -338,9 +338,9 @@ class Engine:
         return ended - began
 
     @contextlib.contextmanager
-    def captured(self, write: Callable[[bytes], None]) -> Iterator[None]:
+    def captured(self, write: Callable[[bytes], None], snaplen: int = SNAPLEN) -> Iterator[None]:
         """While the block lasts `write` is given all that goes through the tunnel: see usernet/aio/capture.py."""
-        tap = Tap(write)
+        tap = Tap(write, snaplen)
         self._device.tap(tap)
         try:
             yield

@@ -42,11 +42,9 @@ class KubeStore:
                 f"--state {self.where}: {account} is not there; is this a pod with automountServiceAccountToken?"
             ) from None
         self._path = f"/api/v1/namespaces/{quote(self._namespace)}/secrets"
-        found = self._get()
-        self._exists = found is not None
-        self._values = _decoded(found or {})
-        if self._exists and found is not None and not found.get("data"):
-            self._patch([{"op": "add", "path": "/data", "value": {}}])
+        self._data: dict[str, str] = {}  # as the server has it: its values in base64
+        self._exists = self._is_empty = False
+        self._look()
 
     @classmethod
     def in_cluster(cls, secret: str) -> KubeStore:
@@ -57,43 +55,45 @@ class KubeStore:
 
     def read(self, key: str) -> bytes:
         try:
-            return self._values[_field(key)]
+            return base64.b64decode(self._data[_field(key)])
         except KeyError:
             raise NoValue(key) from None
 
     def write(self, key: str, value: bytes) -> None:
-        field, text = _field(key), base64.b64encode(value).decode()
-        if not self._exists:
-            self._create({field: text})
-        else:
-            self._patch([{"op": "add", "path": f"/data/{field}", "value": text}])  # replaces one that is there
-        self._values[field] = value
+        changed = {_field(key): base64.b64encode(value).decode()}
+        verb, status, body = self._put(changed)
+        if status in (404, 409, 422):  # it has been taken away, made or emptied meanwhile: looked at once
+            self._look()
+            verb, status, body = self._put(self._data | changed)
+        self._checked(status, body, verb)
+        self._exists, self._is_empty = True, False
+        self._data |= changed
 
-    def _get(self) -> dict[str, Any] | None:
+    def _look(self) -> None:
+        """Whether it is there, and what it holds."""
         status, body = self._ask("GET", f"{self._path}/{self._secret}")
-        return None if status == 404 else self._checked(status, body, "get")
+        self._exists = status != 404
+        if self._exists:
+            found = self._checked(status, body, "get").get("data") or {}
+            self._is_empty = not found
+            self._data |= found
 
-    def _create(self, data: dict[str, str]) -> None:
+    def _put(self, data: dict[str, str]) -> tuple[str, int, dict[str, Any]]:
+        """The verb that it took, the status and the answer."""
+        if self._exists:
+            # `add` replaces what is there
+            patch: list[Any] = [{"op": "add", "path": f"/data/{key}", "value": data[key]} for key in data]
+            if self._is_empty:  # RFC 6902, 4.1: what a field is put into must be there, and no empty map is kept
+                patch.insert(0, {"op": "add", "path": "/data", "value": {}})
+            path, media_type = f"{self._path}/{self._secret}", "application/json-patch+json"
+            return "patch", *self._ask("PATCH", path, patch, media_type)
         body = {
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": self._secret, "labels": {"app.kubernetes.io/managed-by": "usernet"}},
-            "data": data,
+            "data": self._data | data,
         }
-        status, answer = self._ask("POST", self._path, body, "application/json")
-        if status == 409:  # somebody has made it meanwhile
-            found = self._get() or {}
-            self._exists = True
-            if not found.get("data"):
-                self._patch([{"op": "add", "path": "/data", "value": {}}])
-            self._patch([{"op": "add", "path": f"/data/{key}", "value": value} for key, value in data.items()])
-            return
-        self._checked(status, answer, "create")
-        self._exists = True
-
-    def _patch(self, operations: list[dict[str, Any]]) -> None:
-        status, body = self._ask("PATCH", f"{self._path}/{self._secret}", operations, "application/json-patch+json")
-        self._checked(status, body, "patch")
+        return "create", *self._ask("POST", self._path, body, "application/json")
 
     def _checked(self, status: int, body: dict[str, Any], verb: str) -> dict[str, Any]:
         if status in (200, 201):
@@ -101,7 +101,12 @@ class KubeStore:
         said = body.get("message") or f"status {status}"
         remedy = ""
         if status == 403:
-            remedy = f"; its Role needs the verb {verb} for the resource secrets, resourceName {self._secret}"
+            named = "" if verb == "create" else f", resourceName {self._secret}"  # RBAC: what is made has no name yet
+            remedy = f"; its Role needs the verb {verb} for the resource secrets{named}"
+            if verb == "create":
+                remedy += f"; or make the Secret {self._secret} beforehand"
+        elif status == 404:
+            remedy = f"; is there a namespace {self._namespace}?"
         elif status == 401:
             remedy = "; is the service account's token still valid?"
         raise StoreError(f"--state {self.where}: {verb}: {said}{remedy}")
@@ -132,8 +137,3 @@ class KubeStore:
 
 def _field(key: str) -> str:
     return _OTHERS.sub("_", key)
-
-
-def _decoded(secret: dict[str, Any]) -> dict[str, bytes]:
-    data = secret.get("data") or {}
-    return {str(key): base64.b64decode(value) for key, value in data.items()}

@@ -158,6 +158,8 @@ def test_memory() -> None:
         ("arn:aws:s3:::bucket", "write arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"),
         ("arn:aws:ssm:eu-west-1:123456789012:parameter/x?foo=1", "there is no option foo; the only one is kmsKey"),
         ("arn:aws:ssm:eu-west-1:123456789012:parameter/x?junk", "there is no option junk"),
+        ("arn:aws:ssm:eu-west-1:123456789012:parameter/x?kmsKey=", "kmsKey names one key"),
+        ("arn:aws:ssm:eu-west-1:123456789012:parameter/x?kmsKey=a&kmsKey=b", "kmsKey names one key"),
         ("kube:Bad_Name", "a Secret's name is lower-case"),
     ],
 )

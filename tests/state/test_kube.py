@@ -68,12 +68,17 @@ class Api:
     def patch(self, name: str, fields: Any, operations: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
         if fields["Content-Type"] != PATCHES:
             return 415, {"message": "the body of the request was in an unknown format"}
+        if self.secrets[name].get("immutable"):
+            return 422, {
+                "kind": "Status",
+                "message": f'Secret "{name}" is invalid: data: Forbidden: field is immutable when `immutable` is set',
+            }
         changed = json.loads(json.dumps(self.secrets[name]))
         for operation in operations:  # RFC 6902 4.1: what holds the target must be there
             *parents, last = operation["path"].lstrip("/").split("/")
             holder = changed
             for parent in parents:
-                if parent not in holder:
+                if holder.get(parent) is None:
                     return 422, {"message": "the server rejected our request: path does not exist"}
                 holder = holder[parent]
             if operation["op"] != "add":
@@ -82,6 +87,8 @@ class Api:
         return 200, self.store(name, changed)
 
     def store(self, name: str, secret: dict[str, Any]) -> dict[str, Any]:
+        if not secret.get("data"):
+            secret.pop("data", None)  # an empty map is not kept
         for key, value in (secret.get("data") or {}).items():
             assert re.fullmatch(r"[A-Za-z0-9._-]+", key)
             base64.b64decode(value, validate=True)
@@ -164,15 +171,42 @@ def test_somebody_makes_it_at_the_same_time(api: Api, port: int, account: Path) 
     assert api.secrets["state"]["data"] == {"a": "MQ=="}
 
 
+def test_somebody_takes_it_away(api: Api, port: int, account: Path) -> None:
+    store = opened(port, account)
+    store.write("a", b"1")
+    del api.secrets["state"]
+    store.write("b", b"2")
+    assert api.secrets["state"]["data"] == {"a": "MQ==", "b": "Mg=="}
+
+
+@pytest.mark.parametrize("left", [{}, {"data": None}, {"data": {}}])
+def test_somebody_empties_it(api: Api, port: int, account: Path, left: dict[str, Any]) -> None:
+    store = opened(port, account)
+    store.write("a", b"1")
+    api.secrets["state"] = {"metadata": {"name": "state"}, **left}
+    store.write("b", b"2")
+    assert api.secrets["state"]["data"]["b"] == "Mg=="
+    assert store.read("a") == b"1"
+
+
+def test_one_that_may_not_be_changed(api: Api, port: int, account: Path) -> None:
+    store = opened(port, account)
+    store.write("a", b"1")
+    api.secrets["state"]["immutable"] = True
+    with pytest.raises(StoreError, match=r"kube:state: patch: .* field is immutable"):
+        store.write("a", b"2")
+    assert store.read("a") == b"1"
+
+
 @pytest.mark.parametrize("verb", sorted(EVERYTHING))
 def test_what_the_role_lacks_is_said(api: Api, port: int, account: Path, verb: str) -> None:
     api.allowed = EVERYTHING - {verb}
     if verb == "patch":
         api.secrets["state"] = {"metadata": {"name": "state"}, "data": {"x": "MQ=="}}
-    with pytest.raises(
-        StoreError, match=f"its Role needs the verb {verb} for the resource secrets, resourceName state"
-    ):
+    with pytest.raises(StoreError, match=f"its Role needs the verb {verb} for the resource secrets") as caught:
         opened(port, account).write("a", b"1")
+    remedy = "; or make the Secret state beforehand" if verb == "create" else ", resourceName state"
+    assert str(caught.value).endswith(f"secrets{remedy}")
 
 
 def test_the_token_is_rotated(api: Api, port: int, account: Path) -> None:

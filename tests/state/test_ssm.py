@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
@@ -74,6 +78,57 @@ def test_a_parameter_that_holds_something_else(client: Any) -> None:
     client.put_parameter(Name="/usernet/wg0", Value="hello", Type="String")
     with pytest.raises(StoreError, match="holds something else"):
         open_store(ARN)
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(StoreError, match=r"boto3 is not here; pip install 'usernet\[aws\]'"):
+        open_store(ARN)
+
+
+def test_a_profile_that_is_none(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(StoreError, match="nobody"):
+        open_store(ARN)
+
+
+def test_nobody_has_given_us_credentials(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    with pytest.raises(StoreError, match="give this machine a role, or set AWS_ACCESS_KEY_ID"):
+        open_store(ARN)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """What AWS says to a role that may not."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        action = self.headers["X-Amz-Target"].partition(".")[2]
+        code = "ParameterNotFound" if action == "GetParameter" else "AccessDeniedException"
+        text = json.dumps({"__type": code, "message": f"User u is not authorized to perform: ssm:{action}"}).encode()
+        self.send_response(400)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing is said."""
+
+
+def test_a_role_that_may_not(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto lets everybody do everything."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        store = open_store(ARN)
+        with pytest.raises(StoreError, match="the role needs ssm:PutParameter, and kms:Encrypt of the key"):
+            store.write("a", b"1")
+        server.shutdown()
+        thread.join()
 
 
 def test_nobody_answers(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

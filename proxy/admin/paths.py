@@ -160,14 +160,19 @@ def running(directories: list[Path]) -> Iterator[Path]:
                 yield path
 
 
+def all_running() -> Iterator[Path]:
+    """The admin sockets of the daemons that we may ask, but for those elsewhere by --socket."""
+    directories = private_directories()
+    return running([*directories, *_of_services(directories[0])])
+
+
 def find() -> Path:
     """The admin socket of the one daemon that runs.  Raises SocketError where there are none, or several."""
-    directories = private_directories()
-    found = list(running([*directories, *_of_services(directories[0])]))
+    found = list(all_running())
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(map(str, found))
         raise SocketError(f"{len(found)} daemons are running; choose one with --socket: {names}")
-    looked = " and ".join(map(str, directories))
+    looked = " and ".join(map(str, private_directories()))
     raise SocketError(f"no daemon is running (looked in {looked}); start `usernet run FILE`, or name its --socket")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from proxy.cli.asking import ask, which
+from proxy.cli.asking import ask, which, with_key_of
 from proxy.status.netcheck import lines
 
 
@@ -19,11 +19,10 @@ from proxy.status.netcheck import lines
 def command(where: str | None, file: str | None, as_json: bool) -> None:
     """Look at names, UDP to each peer, families, packet sizes and what the kernel helps with.
 
-    Without FILE the daemon that runs looks. With FILE a tunnel is opened for the question: the peer then sends to it,
-    and no longer to a daemon that has the same key.  Nobody but the peers is asked.  Exit status 1 where something is
-    in the way.
+    Without FILE the daemon that runs looks; with FILE the one that has its key, or else a tunnel is opened for the
+    question.  Nobody but the peers is asked.  Exit status 1 where something is in the way.
     """
-    found = ask(where, "netcheck") if file is None else _by_ourselves(file)
+    found = ask(where, "netcheck") if file is None else _of_file(where, file)
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -32,11 +31,15 @@ def command(where: str | None, file: str | None, as_json: bool) -> None:
     sys.exit(1 if found["findings"] else 0)
 
 
-def _by_ourselves(file: str) -> dict[str, Any]:
+def _of_file(where: str | None, file: str) -> dict[str, Any]:
     from proxy.cli.files import load
     from proxy.daemon import netcheck, process
 
     config = load(file)
+    daemon = with_key_of(where, config)
+    if daemon is not None:
+        asked: dict[str, Any] = ask(daemon, "netcheck")
+        return asked
     found: dict[str, Any] = {}
 
     async def main() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from pathlib import Path
 
 import click
 
-from proxy.cli.asking import path_of, which
+from proxy.cli.asking import path_of, which, with_key_of
 from proxy.cli.files import load
 from usernet.config import Config
 from usernet.errors import DialError
 
 INTERVAL = 1.0  # s
+SECONDS = 10.0  # for the daemon's answer, which waits for an echo for five
 
 
 @click.command(short_help="Ping an address or a name through the tunnel.")
@@ -23,8 +25,12 @@ INTERVAL = 1.0  # s
 def command(where: str | None, arguments: tuple[str, ...], count: int) -> None:
     """Ping ADDR, an address or a name, through the tunnel.  Exit status 0 if anything came back.
 
-    Without FILE the daemon that runs does it.  With FILE a tunnel is opened for the question: the peer then sends to
-    it, and no longer to a daemon that has the same key.
+    Without FILE the daemon that runs does it; with FILE the one that has its key, or else a tunnel is opened for the
+    question.
+
+    \b
+    usernet ping 10.0.0.1
+    usernet ping wg0.conf www.example.org -c 1
     """
     from proxy.daemon import logs, process
 
@@ -32,9 +38,12 @@ def command(where: str | None, arguments: tuple[str, ...], count: int) -> None:
         raise click.UsageError("ADDR is needed, with or without a FILE before it.")
     address = arguments[-1]
     if len(arguments) == 1:
-        sys.exit(0 if _by_daemon(where, address, count) else 1)
+        sys.exit(0 if _by_daemon(path_of(where), address, count) else 1)
     logs.set_up_log(0)
     config = load(arguments[0])
+    daemon = with_key_of(where, config)
+    if daemon is not None:
+        sys.exit(0 if _by_daemon(daemon, address, count) else 1)
     answered = 0
 
     async def main() -> None:
@@ -45,7 +54,7 @@ def command(where: str | None, arguments: tuple[str, ...], count: int) -> None:
     sys.exit(0 if answered else 1)
 
 
-def _by_daemon(where: str | None, host: str, count: int) -> int:
+def _by_daemon(path: Path | None, host: str, count: int) -> int:
     """As `ping`."""
     from proxy.admin.client import call
     from proxy.admin.protocol import CommandError
@@ -54,9 +63,11 @@ def _by_daemon(where: str | None, host: str, count: int) -> int:
     for number in range(1, count + 1):
         began = time.monotonic()
         try:
-            seconds = call("ping-through", {"host": host}, path=path_of(where))
+            seconds = call("ping-through", {"host": host}, path=path, timeout=SECONDS)
         except CommandError as error:
             click.echo(f"{host}: {error}")
+        except TimeoutError:
+            click.echo(f"{host}: the daemon does not answer")
         else:
             answered += 1
             click.echo(f"answer from {host}: number {number}, {seconds * 1000:.1f} ms")

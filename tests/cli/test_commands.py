@@ -122,6 +122,17 @@ async def test_healthcheck_and_ping(running: Running) -> None:
     assert done.stdout.startswith("203.0.113.5: no peer's allowed IPs cover 203.0.113.5\n")
 
 
+@pytest.mark.parametrize("command", [("ping", FAR, "-c", "1"), ("netcheck",)])
+async def test_with_a_file_the_daemon_that_has_its_key_is_asked(running: Running, command: tuple[str, ...]) -> None:
+    """Else the peer would send to another tunnel from then on, which ends with the command."""
+    (peer,) = running.far.network.statistics().tunnel.peers
+    name, *rest = command
+    assert "nswer" in (await running.ask(name, str(running.far.file), *rest)).stdout
+    assert running.far.network.statistics().tunnel.peers[0].endpoint == peer.endpoint
+    assert "SOCKS5" in await running.said("status")
+    assert await running.said("healthcheck") == ""
+
+
 async def test_healthcheck_of_a_tunnel_that_does_not_work(tmp_path: Path) -> None:
     async with far_peer(tmp_path / "wg8.conf") as far:
         await far.network.close()

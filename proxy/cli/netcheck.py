@@ -43,10 +43,7 @@ def _of_file(where: str | None, file: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     async def main() -> None:
-        import usernet
-
-        async with usernet.open_tunnel(config, port=0) as network:
-            found.update(await netcheck.check(network, config))
+        found.update(await netcheck.check_alone(config))
 
     process.run(main())
     return found

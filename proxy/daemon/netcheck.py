@@ -6,11 +6,19 @@ Nobody is asked but the peers themselves and this machine's own resolver.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import fcntl
 import os
 import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 
+import usernet
 from proxy.daemon.narrator import format_endpoint, short_key
 from usernet.aio.endpoints import host_look_up
 from usernet.aio.engine import Engine
@@ -20,6 +28,9 @@ from usernet.monitor import source_of
 from usernet.tun.device import CLONE
 
 SECONDS: Final = 6.0  # for a handshake: the first try, and one more
+ADDRESSES: Final = 4  # of one name, at most
+SILENT: Final = "it answers no handshake"
+_SIOCGIFADDR: Final = 0x8915
 _IP_MTU, _IPV6_MTU = 14, 24  # Linux include/uapi/linux/in.h, in6.h
 _PROBES: Final[dict[str, Address]] = {
     # Nothing is sent: whether there is a route at all, and from which address (documentation networks)
@@ -34,7 +45,7 @@ async def check(network: Engine, config: Config) -> dict[str, Any]:
     peers = list(await asyncio.gather(*(_peer(network, peer) for peer in config.peers)))
     udp = network.statistics().udp
     found: dict[str, Any] = {
-        "families": {name: source_of(address) for name, address in _PROBES.items()},
+        "families": {name: _way_out(address) for name, address in _PROBES.items()},
         "udp": None if udp is None else {
             "port": udp.port,
             "sockets": [
@@ -46,8 +57,31 @@ async def check(network: Engine, config: Config) -> dict[str, Any]:
         "tun": _tun(),
         "peers": peers,
     }  # fmt: skip
-    found["findings"] = list(_findings(found, network.mtu))
+    found["findings"] = list(findings(found, network.mtu))
     return found
+
+
+async def check_alone(config: Config) -> dict[str, Any]:
+    """The same, of tunnels that are opened for it: where a name has several addresses each is tried."""
+    async with usernet.open_tunnel(config, port=0) as network:
+        found = await check(network, config)
+    for peer, shown in zip(config.peers, found["peers"], strict=True):
+        if len(shown["addresses"]) > 1 and peer.endpoint is not None:
+            shown["answers"] = {
+                address: await _answer(config, replace(peer, endpoint=(address, peer.endpoint[1])))
+                for address in shown["addresses"][:ADDRESSES]
+            }
+            if shown["trouble"] == SILENT and any(shown["answers"].values()):
+                shown["trouble"] = ""  # it is one of the others that answers
+    found["findings"] = list(findings(found, network.mtu))
+    return found
+
+
+async def _answer(config: Config, peer: Peer) -> float | None:
+    """The milliseconds that a handshake took, in a tunnel to this peer only."""
+    async with usernet.open_tunnel(replace(config, peers=(peer,)), port=0) as network:
+        took = await network.shake_hands(peer.public_key, SECONDS)
+    return None if took is None else round(took * 1000, 1)
 
 
 async def _peer(network: Engine, peer: Peer) -> dict[str, Any]:
@@ -69,7 +103,7 @@ async def _peer(network: Engine, peer: Peer) -> dict[str, Any]:
     took = await network.shake_hands(peer.public_key, SECONDS)
     found["handshake_ms"] = None if took is None else round(took * 1000, 1)
     if took is None:
-        found["trouble"] = "it answers no handshake"
+        found["trouble"] = SILENT
     where = next((a for a in network.endpoints() if a[0] in found["addresses"]), addresses[0])
     found["from"] = source_of(where)
     found["mtu"] = path_mtu(where)
@@ -98,10 +132,43 @@ def _tun() -> str:
     return "yes"
 
 
-def _findings(found: dict[str, Any], mtu: int) -> Any:
+def _way_out(address: Address) -> dict[str, str] | None:
+    """From which address of this machine packets leave, and by which interface, if that is known."""
+    source = source_of(address)
+    return None if source is None else {"source": source, "interface": interface_of(source)}
+
+
+def interface_of(source: str) -> str:
+    """Whose first address this is (netdevice(7)), or IPv6 address; '' where Linux does not say."""
+    with contextlib.suppress(OSError):
+        if ":" in source:
+            packed = ip_address(source.partition("%")[0]).packed.hex()
+            for line in Path("/proc/net/if_inet6").read_text().splitlines():
+                if line.startswith(packed):
+                    return line.split()[-1]
+            return ""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+            for _, name in socket.if_nameindex():
+                with contextlib.suppress(OSError):  # it has no address
+                    answer = fcntl.ioctl(asked, _SIOCGIFADDR, struct.pack("16s240x", name.encode()))
+                    if socket.inet_ntoa(answer[20:24]) == source:
+                        return name
+    return ""
+
+
+def findings(found: dict[str, Any], mtu: int) -> Iterator[str]:
+    """What is in the way, and what to do."""
     if not any(found["families"].values()):
         yield "this machine has no way out at all: is it online?"
     for peer in found["peers"]:
+        answers = peer.get("answers", {})
+        silent = [address for address, took in answers.items() if took is None]
+        if silent and len(silent) < len(answers):
+            good = next(address for address, took in answers.items() if took is not None)
+            yield (
+                f"peer {peer['peer']} answers at {good}, but not at {' and '.join(silent)}, which may be tried first; "
+                f"write {good} instead of the name"
+            )
         if peer["trouble"]:
             yield f"peer {peer['peer']}: {peer['trouble']}{_remedy(peer)}"
         largest = peer.get("largest_inner")
@@ -122,7 +189,7 @@ def _findings(found: dict[str, Any], mtu: int) -> Any:
 
 
 def _remedy(peer: dict[str, Any]) -> str:
-    if peer["trouble"] == "it answers no handshake":
+    if peer["trouble"] == SILENT:
         return (
             ": is UDP let out to that port? does it have our public key, and we its? is the preshared key the same at "
             "both ends, and this machine's clock right?"

@@ -34,7 +34,7 @@ def stacks(where: str | None) -> None:
 @command.command(name="break-tcp-conns")
 @which
 def break_connections(where: str | None) -> None:
-    """Reset every connection of the proxies' clients."""
+    """Reset every connection through the proxies and forwards."""
     click.echo(ask(where, "break-tcp-conns"))
 
 

@@ -51,6 +51,10 @@ class Answer:
         dialling = getattr(self.forwarder.statistics(), "dialling", 0) if self.forwarder is not None else 0
         return self.open_now + dialling
 
+    def break_connections(self) -> int:
+        """Reset its streams; how many that were."""
+        return self.forwarder.break_connections() if isinstance(self.forwarder, usernet.StreamForwarder) else 0
+
     def close(self) -> None:
         """Streams live on; UDP flows end."""
         if self.forwarder is not None:
@@ -95,6 +99,10 @@ class Answering:
     def _has_room(self) -> bool:
         """Whether one more backend, which is counted already, is not too many."""
         return sum(answer.taken for answer in self._every()) <= self._most
+
+    def break_connections(self) -> int:
+        """Reset every stream; how many that were."""
+        return sum(answer.break_connections() for answer in self._every())
 
     def drain(self) -> None:
         """Nobody new; streams may finish."""

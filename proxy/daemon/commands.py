@@ -123,8 +123,10 @@ class Commands:
         return f"UDP port {self._daemon.network.listen_port}"
 
     async def break_connections(self, args: Args) -> str:
-        """Reset what the proxies relay."""
-        return f"connections reset: {self._daemon.serving.proxy.break_connections()}"
+        """Reset what the proxies and the forwards relay."""
+        daemon = self._daemon
+        parts = (daemon.serving.proxy, daemon.leading, daemon.answering)
+        return f"connections reset: {sum(part.break_connections() for part in parts)}"
 
     async def capture(self, args: Args) -> AsyncIterator[dict[str, Any]]:
         """A pcap file of `count` packets, or for as long as somebody reads: pieces in base64.

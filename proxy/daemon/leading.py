@@ -124,6 +124,10 @@ class Leading:
         """Whom it has by TCP."""
         return [] if self._proxy is None else self._proxy.clients()
 
+    def break_connections(self) -> int:
+        """Reset those by TCP; how many that were."""
+        return 0 if self._proxy is None else self._proxy.break_connections()
+
     def drain(self) -> None:
         if self._proxy is not None:
             self._proxy.drain()

@@ -222,6 +222,45 @@ async def test_debug(running: Running) -> None:
     writer.close()
 
 
+async def test_connections_of_every_kind_are_broken(tmp_path: Path) -> None:
+    """Of the proxy, of a forward into the tunnel, and of one out of it."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(100):
+                writer.write(data)
+        writer.close()
+
+    async with far_peer(tmp_path / "wg.conf") as far:
+        inside = await far.network.start_server(echo, None, 7)
+        outside = await asyncio.start_server(echo, "127.0.0.1", 0)
+        target = outside.sockets[0].getsockname()[1]
+        far.append(
+            f"[Socks5]\nBindAddress = 127.0.0.1:0\nUsername = me\nPassword = {PASSWORD}\n"
+            f"[TCPClientTunnel]\nBindAddress = 127.0.0.1:0\nTarget = {FAR}:7\n"
+            f"[TCPServerTunnel]\nListenPort = 70\nTarget = 127.0.0.1:{target}\n"
+        )
+        async with Daemon.start("run", str(far.file), "--socket", str(tmp_path / "s")) as daemon:
+            port = await port_of(daemon, "SOCKS5")
+            led = int((await daemon.line(r"forward: TCP 127\.0\.0\.1:(\d+) into"))[1])
+            await daemon.line("admin socket: ")
+            async with through(port, FAR, 7) as first:
+                streams = [await asyncio.open_connection("127.0.0.1", led), await far.network.open_connection(NEAR, 70)]
+                for reader, writer in streams:
+                    writer.write(b"?")
+                    assert await reader.readexactly(1) == b"?"
+                command = ("debug", "break-tcp-conns", "--socket", str(tmp_path / "s"))
+                assert (await asyncio.to_thread(usernet, *command)).stdout == "connections reset: 3\n"
+                for broken in (first, *(reader for reader, _ in streams)):
+                    with pytest.raises(ConnectionResetError):
+                        await broken.read(1)
+                for _, writer in streams:
+                    writer.close()
+            assert await daemon.stop() == 0
+        inside.close()
+        outside.close()
+
+
 def read_by_tcpdump(file: Path) -> str:
     needs("tcpdump")
     read = subprocess.run([str(shutil.which("tcpdump")), "-nvr", str(file)], capture_output=True, text=True, timeout=30)

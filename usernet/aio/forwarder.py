@@ -182,6 +182,13 @@ class StreamForwarder:
             len(self._dialling), len(self.clients), self._accepted, self._refused, self._abandoned
         )
 
+    def break_connections(self) -> int:
+        """Reset what it has joined, both sides; how many that were."""
+        clients = list(self.clients)
+        for client in clients:
+            client.abort()
+        return len(clients)
+
     def close(self) -> None:
         """Take no more, and reset whoever waits.  Idempotent."""
         forwarder, self._forwarder = self._forwarder, None

@@ -68,7 +68,11 @@ def _boolean(environ: Mapping[str, str], name: str) -> bool:
 
 def take_over(environ: MutableMapping[str, str], arguments: list[str], remark: Callable[[str], None]) -> list[str]:
     """Set the variables, and give the arguments of a command line with those that TS_... adds to `run`."""
-    if arguments[:1] != ["run"] or not any(name.startswith("TS_") for name in environ):
+    if not any(name.startswith("TS_") for name in environ):
+        return arguments
+    if arguments[:1] != ["run"]:  # whoever asks the daemon, as a HEALTHCHECK does, finds it where `run` put it
+        if environ.get("TS_SOCKET"):
+            environ.setdefault(SAME["TS_SOCKET"], environ["TS_SOCKET"])
         return arguments
     variables, more, remarks = translate(environ)
     for name, value in variables.items():

@@ -57,3 +57,15 @@ def test_what_is_none(environ: dict[str, str], message: str) -> None:
     with pytest.raises(BadVariable) as caught:
         translate(environ)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("command", [["healthcheck"], ["status", "--json"]])
+def test_whoever_asks_finds_the_socket(command: list[str]) -> None:
+    """The image's HEALTHCHECK has the container's variables, and is told nothing else."""
+    environ = {"TS_SOCKET": "/tmp/tailscaled.sock", "TS_STATE_DIR": "/state", "TS_TAILSCALED_EXTRA_ARGS": "-v"}
+    assert take_over(environ, command, pytest.fail) == command
+    assert environ["USERNET_SOCKET"] == "/tmp/tailscaled.sock"
+    assert "USERNET_STATEDIR" not in environ
+    ours = {"TS_SOCKET": "/tmp/theirs.sock", "USERNET_SOCKET": "/tmp/ours.sock"}
+    take_over(ours, command, pytest.fail)
+    assert ours["USERNET_SOCKET"] == "/tmp/ours.sock"

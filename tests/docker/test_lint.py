@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,8 @@ def test_a_pod_is_of_the_restricted_standard(pod: Object) -> None:
         assert context["allowPrivilegeEscalation"] is False
         assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
+        assert "privileged" not in context
+        assert not any("hostPort" in port for port in container.get("ports", ()))
         assert "memory" in container["resources"]["limits"]
 
 
@@ -91,8 +94,31 @@ def test_its_flags_are_ours(arguments: list[str]) -> None:
     assert {each.partition("=")[0] for each in arguments if each.startswith("--")} <= known
 
 
+def test_the_label_is_the_version() -> None:
+    (version,) = re.findall(r'image\.version="([^"]+)"', (DOCKER / "Dockerfile").read_text())
+    assert version == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_the_role_is_for_one_secret() -> None:
+    """`get` and `patch` of the one that --state names; it is made beforehand, since `create` cannot be for one name."""
+    documents = list(yaml.safe_load_all((DOCKER / "kubernetes/gateway.yaml").read_text()))
+    by_kind: dict[str, Object] = {document["kind"]: document for document in documents}
+    name = by_kind["Secret"]["metadata"]["name"]
+    assert by_kind["Role"]["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name], "verbs": ["get", "patch"]}
+    ]
+    pod = by_kind["Deployment"]["spec"]["template"]["spec"]
+    assert f"--state=kube:{name}" in pod["containers"][0]["args"]
+    assert pod["serviceAccountName"] == by_kind["RoleBinding"]["subjects"][0]["name"]
+
+
 def test_compose_gives_no_more_than_is_needed() -> None:
-    service = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["usernet"]
+    compose = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    service = compose["services"]["usernet"]
+    assert service["healthcheck"]["test"] == ["CMD", "usernet", "healthcheck"]
+    assert [volume.split(":")[0] for volume in service["volumes"]] == list(compose["volumes"])
+    assert compose["services"]["client"]["networks"] == ["inside"]
+    assert compose["networks"]["inside"] == {"internal": True}
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]

@@ -299,8 +299,9 @@ def command(
     if why:
         process.log.info("no state is kept: %s", why)
     if generated:
-        lasting = "" if store.lasts else f", until the next start: nothing is kept ({store.where})"
-        process.log.info("our key was made here%s; public key: %s", lasting, wgkeys.text(wgkeys.public(generated[-1])))
+        process.log.info("our key was made here; public key: %s", wgkeys.text(wgkeys.public(generated[-1])))
+        if not store.lasts:
+            process.log.warning("the next start may make another key: nothing is kept; see --state")
     where = controls.Where(Path(socket or paths.default_path(name)), socket is not None)
     options = app.Options(
         lambda: with_flags(read(file, kernel=kernel, generate=generate)), plan, name, port, dial_timeout, allow_anyone,

@@ -31,7 +31,7 @@ class FileStore:
         self._path = path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._values = self._load()
+            self._values = load(path)
             self._sweep()
             self._save(self._values)
         except OSError as error:
@@ -41,32 +41,6 @@ class FileStore:
         return StoreError(
             f"state file {self._path}: {error.strerror or error}; name another with --state, or --state mem: for none"
         )
-
-    def _refused(self, why: str) -> StoreError:
-        return StoreError(f"state file {self._path} {why}; move it away, or name another with --state")
-
-    def _load(self) -> dict[str, bytes]:
-        try:
-            if not stat.S_ISREG(os.lstat(self._path).st_mode):  # opening a device may already do something
-                raise self._refused("is no regular file")
-            handle = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return {}
-        with open(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
-                raise self._refused("is no regular file")
-            if found.st_uid != os.geteuid():  # who wrote it would choose our key
-                raise self._refused(f"belongs to user {found.st_uid}, not to us, user {os.geteuid()}")
-            text = file.read()
-        return self._parsed(text) if text else {}  # empty: as a crash of other programs, or `touch`, leaves it
-
-    def _parsed(self, text: bytes) -> dict[str, bytes]:
-        try:
-            found = json.loads(text)
-            return {str(key): base64.b64decode(value, validate=True) for key, value in found.items()}
-        except (ValueError, AttributeError, TypeError, RecursionError, binascii.Error):
-            raise self._refused("holds something else") from None
 
     def _temporary(self) -> tuple[str, str]:
         """How the names of our temporary files begin and end."""
@@ -115,3 +89,30 @@ class FileStore:
         except OSError as error:
             raise self._failed(error) from None
         self._values = values
+
+
+def load(path: Path) -> dict[str, bytes]:
+    """What is in a store's file, if there is one.  Raises OSError, and StoreError where it is none of ours."""
+    try:
+        if not stat.S_ISREG(os.lstat(path).st_mode):  # opening a device may already do something
+            raise _refused(path, "is no regular file")
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return {}
+    with open(handle, "rb") as file:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise _refused(path, "is no regular file")
+        if found.st_uid != os.geteuid():  # who wrote it would choose our key
+            raise _refused(path, f"belongs to user {found.st_uid}, not to us, user {os.geteuid()}")
+        text = file.read()
+    if not text:  # as a crash of other programs, or `touch`, leaves it
+        return {}
+    try:
+        return {str(key): base64.b64decode(value, validate=True) for key, value in json.loads(text).items()}
+    except (ValueError, AttributeError, TypeError, RecursionError, binascii.Error):
+        raise _refused(path, "holds something else") from None
+
+
+def _refused(path: Path, why: str) -> StoreError:
+    return StoreError(f"state file {path} {why}; move it away, or name another with --state")

@@ -42,13 +42,23 @@ def open_store(where: str) -> Store:
 
 
 def choose(state: str | None, directory: str | None, name: str) -> tuple[Store, str]:
-    """The store, and why it is but memory where nobody asked for that.  StoreError where what was asked for fails."""
+    """The store, and why it is but memory where nobody asked for that.
+
+    StoreError where what was asked for fails.  A file that is there and can be read is used also where it cannot be
+    written: another key, say, would not do.  One that is none of ours is not passed over in silence.
+    """
     if state is not None:
         return open_store(state), ""
-    path = Path(directory) if directory is not None else default_directory()
+    from proxy.state.file import FileStore, load
+
+    parent = Path(directory) if directory is not None else default_directory()
+    path = parent.absolute() / f"{name}.state"
     try:
-        return open_store(str(path.absolute() / f"{name}.state")), ""
+        return FileStore(path), ""
     except StoreError as error:
         if directory is not None:
             raise
-        return MemoryStore(), str(error)
+        try:
+            return MemoryStore(load(path) if os.path.lexists(path) else None), str(error)
+        except OSError:
+            raise error from None

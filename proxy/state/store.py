@@ -5,6 +5,7 @@ A store is slow (a disk, a network), so nobody on an event loop calls it but by 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from usernet.errors import UsernetError
@@ -37,8 +38,9 @@ class MemoryStore:
     where = "mem:"
     lasts = False
 
-    def __init__(self) -> None:
-        self._values: dict[str, bytes] = {}
+    def __init__(self, values: Mapping[str, bytes] | None = None) -> None:
+        """`values`: what is there to begin with."""
+        self._values = dict(values or {})
 
     def read(self, key: str) -> bytes:
         try:

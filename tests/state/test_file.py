@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.state.file import FileStore
+from proxy.state.file import FileStore, load
 from proxy.state.opening import choose, default_directory, open_store
 from proxy.state.store import MemoryStore, NoValue, StoreError
 
 WRITER = Path(__file__).with_name("writer.py")
+STOPPING = Path(__file__).with_name("stopping.py")
 
 
 def test_what_is_written_is_read_and_outlives_it(tmp_path: Path) -> None:
@@ -74,12 +75,42 @@ def a_socket(path: Path) -> None:
         sock.bind(str(path))
 
 
-@pytest.mark.parametrize("make", [a_directory, a_link, a_fifo, a_socket])
+def a_link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.parent / "nothing")
+
+
+@pytest.mark.parametrize("make", [a_directory, a_link, a_link_to_nothing, a_fifo, a_socket])
 def test_what_is_no_regular_file_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     path = tmp_path / "s"
     make(path)
     with pytest.raises(StoreError, match="is no regular file; move it away"):
         FileStore(path)
+
+
+def test_a_device_is_refused() -> None:
+    with pytest.raises(StoreError, match="/dev/null is no regular file"):
+        FileStore(Path("/dev/null"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
+def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path) -> None:
+    """Though root could read it: whoever wrote it would choose our key."""
+    path = tmp_path / "s"
+    FileStore(path).write("a", b"1")
+    os.chown(path, 4321, 0)
+    with pytest.raises(StoreError, match="belongs to user 4321, not to us, user 0; move it away"):
+        FileStore(path)
+
+
+def test_what_writers_that_were_killed_have_left_goes(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    FileStore(path)
+    old, young, other = (tmp_path / name for name in (".s.old.tmp", ".s.young.tmp", ".t.old.tmp"))
+    for each in (old, young, other):
+        each.touch()
+        os.utime(each, (1, 1) if "old" in each.name else None)
+    FileStore(path)
+    assert sorted(tmp_path.iterdir()) == sorted([path, young, other])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed")
@@ -117,6 +148,102 @@ def test_killed_at_any_point_there_is_the_old_or_the_new(tmp_path: Path) -> None
             last = found
     assert last > 20  # it did write
     assert process.returncode == 0
+
+
+def test_stopped_after_each_step_there_is_the_old_or_the_new(tmp_path: Path) -> None:
+    """And in the order that lets a machine that loses its power have one of them, too."""
+    path = tmp_path / "s"
+    FileStore(path).write("a", b"old")
+    found = []
+    for steps in range(1, 20):
+        FileStore(path).write("a", b"old")
+        done = subprocess.run([sys.executable, str(STOPPING), str(path), str(steps)], capture_output=True, timeout=30)
+        found.append(load(path)["a"])
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert len(done.stdout.split()) == steps
+    order = done.stdout.decode().split()
+    assert order == ["mkstemp", "write", "write", "fsync", "close", "rename", "open", "fsync", "close"]
+    renamed = order.index("rename")
+    assert found == [b"old"] * renamed + [b"new"] * (len(order) + 1 - renamed)
+
+
+FULL_DISK = """
+import os, sys
+from pathlib import Path
+from proxy.state.file import FileStore
+from proxy.state.opening import choose
+from proxy.state.store import StoreError
+
+directory = Path(sys.argv[1])
+store = FileStore(directory / "wg0.state")
+store.write("a", b"old")
+filler = open(directory / "filler", "wb", buffering=0)
+try:
+    while True:
+        filler.write(bytes(4096))
+except OSError:
+    pass
+for _ in range(3):
+    try:
+        store.write("a", bytes(4096))
+    except StoreError as error:
+        print(error)
+assert store.read("a") == b"old"
+print(sorted(os.listdir(directory)))
+try:
+    FileStore(directory / "wg0.state")
+except StoreError as error:
+    print("start:", error)
+os.environ["STATE_DIRECTORY"] = str(directory)
+kept, why = choose(None, None, "wg0")
+print("by default:", kept.where, kept.read("a"), why)
+filler.close()
+os.unlink(directory / "filler")
+store.write("a", b"new")
+print(FileStore(directory / "wg0.state").read("a"))
+os.system(f"mount -o remount,ro {directory}")
+try:
+    store.write("a", b"newer")
+except StoreError as error:
+    print(error)
+kept, why = choose(None, None, "wg0")
+print("by default:", kept.where, kept.read("a"), why)
+kept, why = choose(None, None, "wg1")
+print("by default:", kept.where, why)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own is needed")
+def test_a_disk_that_is_full_and_one_that_is_read_only(tmp_path: Path) -> None:
+    """What is there stays, and is used even where it cannot be written; with room it is written again."""
+    mount = 'mount -t tmpfs -o size=64k usernet "$0" && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, str(tmp_path), sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    full = (
+        f"state file {tmp_path}/wg0.state: No space left on device; name another with --state, or --state mem: for none"
+    )
+    locked = full.replace("No space left on device", "Read-only file system")
+    assert done.stdout.splitlines() == [
+        full, full, full,
+        "['filler', 'wg0.state']",
+        f"start: {full}",
+        f"by default: mem: b'old' {full}",
+        "b'new'",
+        locked,
+        f"by default: mem: b'new' {locked}",
+        f"by default: mem: {locked.replace('wg0', 'wg1')}",
+    ], done.stderr  # fmt: skip
+
+
+def test_a_file_of_another_kind_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    (tmp_path / "wg0.state").write_text("hello")
+    with pytest.raises(StoreError, match="holds something else"):
+        choose(None, None, "wg0")
 
 
 @pytest.mark.parametrize("call", ["mkstemp", "fsync", "rename", "open"])

@@ -16,11 +16,14 @@ import pytest
 from tests.interop.conftest import running
 from tests.support.lab import (
     FAR,
+    FAR6,
     INNER_FAR,
     INNER_FAR6,
     INNER_NEAR,
+    INNER_NEAR6,
     NAME,
     NEAR,
+    NEAR6,
     SINK_PORT,
     Lab,
     run,
@@ -122,6 +125,41 @@ def test_a_default_route_takes_all_but_our_own_packets(elsewhere: Lab) -> None:
     assert rules(elsewhere) == before
 
 
+def test_a_strict_reverse_path_filter_lets_the_endpoint_in(elsewhere: Lab) -> None:
+    """Its packets come by an interface that no route of the main table but the default one leads to."""
+    near(elsewhere, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=1")
+    near(elsewhere, "ip", "route", "replace", "default", "via", FAR, "dev", "v0", "onlink")
+    near(elsewhere, "ip", "route", "del", "192.0.2.0/28", "dev", "v0")
+    try:
+        with running(elsewhere, everything(elsewhere), *TUN):
+            assert curl(elsewhere, INNER_FAR) == PAGE
+    finally:
+        near(elsewhere, "ip", "route", "add", "192.0.2.0/28", "dev", "v0", "src", NEAR)
+        near(elsewhere, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0")
+
+
+def test_the_tunnels_addresses_are_not_for_the_neighbours(elsewhere: Lab) -> None:
+    """CVE-2019-14899: who is on the same network as we are could learn and guess what goes on in the tunnel."""
+
+    def answers(host: str, route: str) -> bool:
+        run("ip", "-n", elsewhere.far, "route", "replace", f"{host}/{128 if ':' in host else 32}", "via", route)
+        try:
+            ping = elsewhere.far_command("ping", "-c", "1", "-W", "1", "-I", FAR6 if ":" in host else FAR, host)
+            return subprocess.run(ping, capture_output=True).returncode == 0
+        finally:
+            run("ip", "-n", elsewhere.far, "route", "del", f"{host}/{128 if ':' in host else 32}", "via", route)
+
+    before = near(elsewhere, "nft", "list", "ruleset")
+    with running(elsewhere, everything(elsewhere), *TUN):
+        for inner, outer in ((INNER_NEAR, NEAR), (INNER_NEAR6, NEAR6)):
+            assert not answers(inner, outer)
+            assert near(elsewhere, "ping", "-c", "1", "-W", "5", inner)  # our own are
+            assert near(elsewhere, "ping", "-c", "1", "-W", "5", FAR6 if ":" in inner else FAR)
+        near(elsewhere, "nft", "flush", "ruleset")
+        assert all(answers(inner, outer) for inner, outer in ((INNER_NEAR, NEAR), (INNER_NEAR6, NEAR6)))
+    assert near(elsewhere, "nft", "list", "ruleset") == before
+
+
 def test_direct_is_not_by_the_tunnel(elsewhere: Lab) -> None:
     """A rule's `direct` keeps out of the default route: it comes from the outer address."""
     hosts = Path("/etc/netns", elsewhere.near, "hosts")
@@ -193,7 +231,16 @@ def test_a_hook_that_fails_leaves_nothing(clean: Lab) -> None:
         timeout=30,
     )
     assert done.returncode == 1
-    assert "'exit 3' ended with status 3" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last == "Error: --tun usernet0: 'exit 3' ended with status 3"  # and nothing of kernels and modules
+
+
+def test_hooks_are_in_bash(clean: Lab) -> None:
+    config = clean.config()
+    config.write_text(config.read_text().replace("MTU", "PostUp = [[ %i == usernet* ]] && exit 5\nMTU"))
+    command = clean.near_command(*USERNET, "run", str(config), *TUN, "--run-hooks")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert "ended with status 5" in done.stderr
 
 
 def test_name_servers_by_resolvconf(clean: Lab) -> None:
@@ -295,6 +342,63 @@ def without_tun(lab: Lab, *command: str) -> list[str]:
     return lab.near_command("unshare", "-m", "sh", "-c", script, "sh", *command)
 
 
+@pytest.fixture
+def persistent(clean: Lab) -> Iterator[Lab]:
+    """An interface that root has made for the user 4321; it is down, and has nothing."""
+    near(clean, "ip", "tuntap", "add", "usernet0", "mode", "tun", "user", "4321")
+    yield clean
+    near(clean, "ip", "link", "del", "usernet0")
+
+
+def test_a_persistent_interface_stays_and_loses_what_was_set(persistent: Lab) -> None:
+    config = persistent.config()
+    config.write_text(config.read_text().replace("192.0.2.128/25, ", "192.0.2.128/25, 203.0.113.0/24, "))
+    for _ in range(2):
+        with running(persistent, config, *TUN):
+            assert curl(persistent, INNER_FAR) == PAGE
+            assert "203.0.113.0/24 dev usernet0" in near(persistent, "ip", "route")
+        assert near(persistent, "ip", "-br", "addr", "show", "usernet0").split()[2:] in ([], ["fe80::/64"])
+        assert "usernet0" not in near(persistent, "ip", "route")
+
+
+def test_a_persistent_interface_that_was_killed_upon(persistent: Lab) -> None:
+    process = persistent.start_usernet(everything(persistent), *TUN)
+    command = (*USERNET, "run", str(persistent.config()), *TUN, "--cleanup")
+    refused = subprocess.run(persistent.near_command(*command), capture_output=True, text=True, timeout=30)
+    assert refused.stderr == "Error: --cleanup usernet0: usernet0 is there: whoever has it must end first\n"
+    persistent.end(process, signal.SIGKILL)
+    said = near(persistent, *command).removeprefix("usernet0: removed ").split(", ")
+    assert {what.split()[1] for what in said} == {"IPv4", "IPv6", "nftables", "route"}
+    assert is_clean_but_for_the_interface(persistent)
+
+
+def is_clean_but_for_the_interface(lab: Lab) -> bool:
+    return "suppress" not in rules(lab) and "usernet" not in near(lab, "nft", "list", "ruleset")
+
+
+def test_what_root_has_prepared_needs_no_privileges(persistent: Lab) -> None:
+    config = persistent.config()
+    shutil.chown(config, 4321)
+    for words in (
+        f"addr add {INNER_NEAR}/25 dev usernet0", f"addr add {INNER_NEAR6}/64 dev usernet0 nodad",
+        f"link set usernet0 mtu {persistent.mtu} up",
+    ):  # fmt: skip
+        near(persistent, "ip", *words.split())
+    user = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", "--bounding-set=-all", "--no-new-privs")
+    command = (*user, *USERNET, "run", str(config), *TUN)
+    process = persistent.start(persistent.near_command(*command), log="prepared.log", env={"HOME": "/nonexistent"})
+    persistent.wait_listening(1080, process, "prepared.log")
+    assert "going on without" not in persistent.log("prepared.log")
+    assert curl(persistent, INNER_FAR) == PAGE  # by the kernel
+    assert persistent.curl(f"http://{INNER_FAR}/") == PAGE
+    assert persistent.end(process) == 0
+    assert INNER_NEAR in near(persistent, "ip", "addr", "show", "usernet0")
+
+    config.write_text(config.read_text().replace("192.0.2.128/25, ", "192.0.2.128/25, 203.0.113.0/24, "))
+    done = subprocess.run(persistent.near_command(*command), capture_output=True, text=True, timeout=30)
+    assert done.stderr.splitlines()[-1] == ("Error: --tun usernet0: cannot add 203.0.113.0/24: Operation not permitted")
+
+
 @pytest.mark.parametrize("how", ["no device", "no privileges", "user namespace"])
 def test_without_a_tun_it_goes_on_in_userspace(clean: Lab, how: str) -> None:
     config = clean.config()
@@ -329,7 +433,8 @@ def test_with_no_other_candidate_it_ends_and_says_why_of_each(clean: Lab) -> Non
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("Error: --tun usernet0: No such file or directory (the kernel is Linux ")
+    assert last.startswith("Error: --tun usernet0: No such file or directory; modprobe tun")  # what became of it
+    assert "the kernel is Linux " in last
     assert "; --tun wg7: " in last
 
 

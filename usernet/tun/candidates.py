@@ -7,6 +7,7 @@ for a network that has no Ethernet addresses, and WireGuard carries IP only.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 USERSPACE: Final = "userspace-networking"
 SYNOLOGY: Final = "/usr/syno"
+_NO_DEVICE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO})
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -57,24 +59,34 @@ async def open_first(names: Sequence[str], config: Config, mtu: int, *, hooks: b
                 log.warning("%s; going on without an interface (%s)", failure, USERSPACE)
             return None
         try:
-            return await _open(name, config, mtu, hooks=hooks)
+            fd, name = await _device(name)
         except OSError as error:
             failures.append(f"--tun {name}: {error.strerror or error}{_why(name, error)}")
+            continue
+        from usernet.tun.interface import Interface
+
+        try:
+            return await Interface.open(config, fd, name, mtu, hooks=hooks)
+        except OSError as error:
+            failures.append(f"--tun {name}: {error.strerror or error}")
     raise NoTun("; ".join(failures))
 
 
-async def _open(name: str, config: Config, mtu: int, *, hooks: bool) -> Interface:
-    """Twice, with the module asked for in between."""
+async def _device(name: str) -> tuple[int, str]:
+    """As open_tun; where there is no device, twice, with the module asked for in between."""
+    from usernet.tun.device import open_tun
     from usernet.tun.diagnosis import load_module
-    from usernet.tun.interface import Interface
 
     try:
-        return await Interface.open(config, name, mtu, hooks=hooks)
-    except (FileNotFoundError, OSError) as error:
-        if error.filename is None:  # it is not the device that is missing
+        return open_tun(name)
+    except OSError as error:
+        if error.errno not in _NO_DEVICE:
             raise
-        log.debug("%s", await asyncio.to_thread(load_module))
-        return await Interface.open(config, name, mtu, hooks=hooks)
+    said = await asyncio.to_thread(load_module)
+    try:
+        return open_tun(name)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; {said}") from None
 
 
 def _why(name: str, error: OSError) -> str:

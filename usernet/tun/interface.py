@@ -1,8 +1,11 @@
 """A TUN with its addresses, routes, rules and name servers, and the way back: all that was set is taken away.
 
-The interface itself goes with its descriptor, and with it its addresses and routes.  What would stay are rules and name
-servers: `close` removes them, and `cleanup` does after a crash.  Rules carry a protocol number of our own (as those of
-routing daemons do), so that nobody else's are touched.
+The interface itself goes with its descriptor, and with it its addresses and routes.  What would stay are rules, name
+servers and a table of nftables: `close` removes them, and `cleanup` does after a crash.  Rules and routes carry a
+protocol number of our own (as those of routing daemons do), so that nobody else's are touched.
+
+A persistent interface, made beforehand (`ip tuntap add`), stays.  What it has of what is wanted is not set again, so
+that its owner needs no privileges where root has set all of it.
 """
 
 from __future__ import annotations
@@ -15,34 +18,38 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from usernet.aio.runtime import log
 from usernet.config import Config, format_network
 from usernet.config.lines import shown
-from usernet.tun.device import open_tun
+from usernet.tun.device import is_persistent, open_tun
+from usernet.tun.firewall import Firewall, remove_table
 from usernet.tun.link import TunLink
+from usernet.tun.names import NameServers, forget_names
 from usernet.tun.wanted import MAIN_TABLE, Wanted, own_table, priorities, wanted
 from usernet.wire.ip import format_address
 
 PROTOCOL: Final = 117  # of rules and routes: who made them
 _INVERT: Final = 2  # FIB_RULE_INVERT
 _NODAD: Final = 2  # IFA_F_NODAD: nobody else is on this link
-_COMMAND_SECONDS: Final = 10.0
-_RESOLVED: Final = "/run/systemd/resolve"
+_IFF_UP: Final = 1
 
 
 class Interface:
     """`network.Inside`.  `hooks`: whether the file's commands may be run."""
 
-    def __init__(self, name: str, link: TunLink, now: Wanted, config: Config, hooks: bool) -> None:
+    def __init__(self, name: str, link: TunLink, config: Config, *, stays: bool, hooks: bool) -> None:
         self.name = name
         self.link = link
-        self._now = now
+        self._stays = stays
+        self._found = self._now = Wanted((), 0, frozenset(), frozenset(), own_table(name), 0, (), ())
         self._config = config
         self._hooks = hooks
-        self._dns: list[str] = []  # the command that takes name servers away
+        self._name_servers = NameServers(name)
+        self._firewall = Firewall(name)
         self._closed = False
 
     @property
@@ -51,11 +58,10 @@ class Interface:
         return self._now.mark
 
     @classmethod
-    async def open(cls, config: Config, name: str, mtu: int, *, hooks: bool = False) -> Interface:
-        """Raises OSError; then nothing is left of it."""
-        fd, name = open_tun(name)
-        nothing = Wanted((), 0, frozenset(), frozenset(), own_table(name), 0, (), ())
-        interface = cls(name, TunLink(asyncio.get_running_loop(), fd), nothing, config, hooks)
+    async def open(cls, config: Config, fd: int, name: str, mtu: int, *, hooks: bool = False) -> Interface:
+        """`fd` is device.open_tun's, owned from here on.  Raises OSError; then nothing is left of it."""
+        link = TunLink(asyncio.get_running_loop(), fd)
+        interface = cls(name, link, config, stays=is_persistent(fd), hooks=hooks)
         try:
             await asyncio.to_thread(interface._set_up, config, mtu)
         except BaseException:
@@ -67,7 +73,10 @@ class Interface:
         self._run(config.interface.pre_up)
         with contextlib.suppress(OSError):  # no IPv6 here; else the kernel would make up an address of the link
             Path(f"/proc/sys/net/ipv6/conf/{self.name}/addr_gen_mode").write_text("1")
-        self._become(wanted(config, self.name, mtu))
+        after = wanted(config, self.name, mtu)
+        if self._stays:
+            self._found = self._now = _present(self.name, after)
+        self._become(after)
         self._run(config.interface.post_up)
 
     async def change(self, config: Config, mtu: int) -> None:
@@ -109,46 +118,19 @@ class Interface:
             for address in before.addresses:
                 if address not in after.addresses:
                     _say(netlink.addr, "del", index=index, **_address(address))
+        self._firewall.become(after)
         if (after.dns, after.dns_search) != (before.dns, before.dns_search):
-            self._set_names(after.dns, after.dns_search)
-
-    # Name servers
-
-    def _set_names(self, servers: Sequence[str], search: Sequence[str]) -> None:
-        self._forget_names()
-        if not servers:
-            return
-        if os.path.isdir(_RESOLVED) and shutil.which("resolvectl"):
-            self._dns = ["resolvectl", "revert", self.name]
-            _command(["resolvectl", "dns", self.name, *servers])
-            _command(["resolvectl", "domain", self.name, "~.", *search])
-        elif shutil.which("resolvconf"):
-            self._dns = ["resolvconf", "-d", self.name, "-f"]
-            lines = [
-                *(f"nameserver {server}" for server in servers),
-                *([f"search {' '.join(search)}"] if search else []),
-            ]
-            _command(["resolvconf", "-a", self.name, "-m", "0", "-x"], "\n".join(lines) + "\n")
-        else:
-            log.warning(
-                "DNS =: neither resolvectl nor resolvconf is here, so this machine goes on asking whom it asked; our "
-                "own proxies ask through the tunnel"
-            )
-
-    def _forget_names(self) -> None:
-        command, self._dns = self._dns, []
-        if command:
-            with contextlib.suppress(OSError):
-                _command(command)
+            self._name_servers.set(after.dns, after.dns_search)
 
     # The file's commands
 
     def _run(self, commands: Sequence[str]) -> None:
-        """As wg-quick does: in a shell, %i being the interface.  OSError where one fails."""
+        """As wg-quick does: in bash (or sh, where there is none), %i being the interface.  OSError where one fails."""
+        shell = shutil.which("bash") or "/bin/sh"
         for command in commands if self._hooks else ():
             text = command.replace("%i", self.name)
             log.info("%s: running %s", self.name, shown(command))
-            done = subprocess.run(["/bin/sh", "-c", text], stdin=subprocess.DEVNULL)
+            done = subprocess.run([shell, "-c", text], stdin=subprocess.DEVNULL)
             if done.returncode:
                 raise OSError(errno.ECANCELED, f"{shown(command)} ended with status {done.returncode}")
 
@@ -162,12 +144,17 @@ class Interface:
 
     def _take_back(self, pre_down: Sequence[str]) -> None:
         self._try(pre_down)
-        self._forget_names()
-        with contextlib.suppress(OSError), _netlink() as netlink:
-            for family in self._now.ruled:
-                for rule in _rules(self.name, family, self._now.table):
-                    with contextlib.suppress(OSError):
-                        _say(netlink.rule, "del", **rule)
+        self._name_servers.forget()
+        self._firewall.close()
+        if self._stays:
+            with contextlib.suppress(OSError):
+                self._become(replace(self._found, mtu=self._now.mtu))
+        elif self._now.ruled:
+            with contextlib.suppress(OSError), _netlink() as netlink:
+                for family in self._now.ruled:
+                    for rule in _rules(self.name, family, self._now.table):
+                        with contextlib.suppress(OSError):
+                            _say(netlink.rule, "del", **rule)
 
     def _try(self, commands: Sequence[str]) -> None:
         for command in commands:
@@ -181,17 +168,51 @@ def cleanup(name: str) -> list[str]:
     """Take away what a crash has left of the interface; what was, in words.  Raises OSError."""
     removed = []
     with _netlink() as netlink:
-        if netlink.link_lookup(ifname=name):
-            raise OSError(errno.EBUSY, f"{name} is there: whoever has it must end first")
+        if index := netlink.link_lookup(ifname=name):
+            try:
+                os.close(open_tun(name)[0])
+            except OSError as error:
+                raise OSError(error.errno, f"{name} is there: whoever has it must end first") from None
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for route in netlink.get_routes(family=family, oif=index[0]):
+                    if route["proto"] == PROTOCOL:
+                        net = f"{_destination(route)}/{route['dst_len']}"
+                        _say(netlink.route, "del", oif=index[0], family=family, dst=net, table=route.get("table"))
+                        removed.append(f"the route {net}")
         for family, version in ((socket.AF_INET, 4), (socket.AF_INET6, 6)):
             for rule in netlink.get_rules(family=family):
                 priority = rule.get("priority")
                 if rule.get("protocol") == PROTOCOL and priority in priorities(name):
                     _say(netlink.rule, "del", family=family, priority=priority, table=rule.get("table"))
                     removed.append(f"the IPv{version} rule {priority}")
-    if shutil.which("resolvconf"):
-        _command(["resolvconf", "-d", name, "-f"])
+    if remove_table(name):
+        removed.append(f"the nftables table usernet-{name}")
+    forget_names(name)
     return removed
+
+
+def _present(name: str, after: Wanted) -> Wanted:
+    """What of it a persistent interface has already; an MTU of 0 is for one that is down.  Raises OSError."""
+    with _netlink() as netlink:
+        index = netlink.link_lookup(ifname=name)[0]
+        link = netlink.get_links(index)[0]
+        addresses = {(each.get("address"), each["prefixlen"]) for each in netlink.get_addr(index=index)}
+        routes = {
+            (_destination(route), route["dst_len"], route.get("table"))
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for route in netlink.get_routes(family=family, oif=index)
+        }
+    return replace(
+        after,
+        addresses=tuple(each for each in after.addresses if (format_address(each[0]), each[1]) in addresses),
+        mtu=link.get("mtu") if link["flags"] & _IFF_UP else 0,
+        routes=frozenset(
+            (net, table) for net, table in after.routes if (format_address(net[0]), net[1], table) in routes
+        ),
+        ruled=frozenset(),
+        dns=(),
+        dns_search=(),
+    )
 
 
 def _address(address: tuple[bytes, int]) -> dict[str, Any]:
@@ -202,6 +223,11 @@ def _address(address: tuple[bytes, int]) -> dict[str, Any]:
 
 def _route(net: tuple[bytes, int], table: int) -> dict[str, Any]:
     return {"dst": format_network(net), "table": table, "proto": PROTOCOL, "family": _family(len(net[0]))}
+
+
+def _destination(route: Any) -> str:
+    """The kernel leaves it out of a default route."""
+    return route.get("dst") or ("::" if route["family"] == socket.AF_INET6 else "0.0.0.0")
 
 
 def _family(size: int) -> int:
@@ -237,12 +263,3 @@ def _say(verb: Callable[..., Any], action: str, **arguments: Any) -> None:
     except NetlinkError as error:
         what = arguments.get("dst") or arguments.get("address") or f"the rule for table {arguments.get('table')}"
         raise OSError(error.code, f"cannot {action} {what}: {os.strerror(error.code)}") from None
-
-
-def _command(command: list[str], text: str = "") -> None:
-    try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=_COMMAND_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise OSError(errno.ETIMEDOUT, f"{command[0]} takes too long") from None
-    if done.returncode:
-        raise OSError(errno.EIO, f"{' '.join(command)}: {done.stderr.strip() or f'status {done.returncode}'}")

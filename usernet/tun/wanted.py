@@ -35,7 +35,7 @@ def own_table(name: str) -> int:
 
 def priorities(name: str) -> tuple[int, int]:
     """Of its two rules: before the main table's 32766, the same at each start, and those of no other interface."""
-    first = 20_000 + _number(name) % 5_000 * 2
+    first = 6_000 + _number(name) % 13_000 * 2
     return first, first + 1
 
 

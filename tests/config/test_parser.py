@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from pathlib import Path
 
 import pytest
@@ -280,19 +279,6 @@ def test_load(tmp_path: Path) -> None:
     config = load(path)
     assert isinstance(config, Config)
     assert config.warnings == ()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
-def test_world_readable(tmp_path: Path) -> None:
-    path = tmp_path / "wg.conf"
-    path.write_text(GOOD)
-    path.chmod(0o644)
-    tmp_path.chmod(0o755)
-    assert [str(problem) for problem in load(path).warnings] == [
-        f"{path}:1: everybody on this machine can read this file, which holds keys; chmod 600 it"
-    ]
-    tmp_path.chmod(0o700)  # nobody gets to it
-    assert load(path).warnings == ()
 
 
 def test_load_refuses_what_is_no_text(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ class Collector:
         self.generate = generate
         self.file = file
         self.environ = environ
+        self.holds_keys = False  # itself, and not only the names of where they are
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -61,7 +62,7 @@ class Collector:
             value = None
             try:
                 text = entry.value if key.not_applicable else expand(entry.value, self.environ)
-                value = key.parse(self._secret(key, text) if key.secret else text)
+                value = key.parse(self._secret(key, text, entry) if key.secret else text)
             except BadValue as bad:
                 self.wrong(entry.line, f"{key.name}: {bad.message}", bad.remedy)
             if key.not_applicable and not (self.kernel and key.kernel):
@@ -78,14 +79,20 @@ class Collector:
             into[name] = (value, entry.line)
         return into
 
-    def _secret(self, key: keys.Key, text: str) -> str:
+    def _secret(self, key: keys.Key, text: str, entry: Entry) -> str:
         """A key that stands elsewhere: in a file, or with whoever keeps the one that was made here."""
         if text == "generate" and key.name == "PrivateKey":
             if self.generate is None:
                 raise BadValue("only `usernet run` can generate and keep a key", "write the one of `usernet genkey`")
             return binascii.b2a_base64(self.generate(), newline=False).decode("ascii")
         if text.startswith("file:"):
-            return files.read_secret(self.file, text.removeprefix("file:"))
+            path = text.removeprefix("file:")
+            secret, exposed = files.read_secret(self.file, path)
+            if exposed:
+                message = f"{key.name}: everybody on this machine can read {shown(path)}"
+                self.warn(entry.line, message, files.CLOSE_IT)
+            return secret
+        self.holds_keys |= text == entry.value
         return text
 
     def _unknown_key(self, section: str, entry: Entry) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 from usernet.config.lines import shown
 from usernet.config.values import BadValue
 from usernet.errors import ConfigError, Problem
 
 SECRET_BYTES = 1024  # more than any key
+CLOSE_IT = "chmod 600 it"
 MAX_BYTES = 16 << 20  # a peer with 130,000 allowed IPs is 2.6 MB
 
 
@@ -17,7 +19,7 @@ def read(name: str) -> tuple[str, bool]:
     """Its text, and whether everybody on this machine could read it.  OSError, or ConfigError for what is no text."""
     with open(name, "rb") as file:
         data = file.read(MAX_BYTES + 1)
-        mode = os.fstat(file.fileno()).st_mode
+        exposed = _is_world_readable(name, os.fstat(file.fileno()).st_mode)
     if len(data) > MAX_BYTES:
         raise ConfigError((Problem(name, 1, "the file is longer than 16 MiB", "name a wg-quick file"),))
     try:
@@ -25,21 +27,28 @@ def read(name: str) -> tuple[str, bool]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError((Problem(name, line, "this is not UTF-8 text", "save the file as UTF-8"),)) from None
-    return text, stat.S_ISREG(mode) and os.name == "posix" and _world_readable(name, mode)
+    return text, exposed
 
 
-def _world_readable(name: str, mode: int) -> bool:
-    """A private directory protects what is in it."""
-    directory = os.stat(os.path.dirname(os.path.abspath(name))).st_mode
-    return bool(mode & stat.S_IROTH and directory & stat.S_IXOTH)
-
-
-def read_secret(config: str, path: str) -> str:
-    """The one line of a file of its own, found from the directory of the configuration.  Raises BadValue."""
-    remedy = "write file: and the path of a file that holds the key alone"
+def _is_world_readable(name: str, mode: int) -> bool:
+    """A private directory anywhere above a file protects it; a link elsewhere leads nobody past that."""
+    if os.name != "posix" or not stat.S_ISREG(mode) or not mode & stat.S_IROTH:
+        return False
     try:
-        with open(os.path.join(os.path.dirname(config), path), "rb") as file:
-            return file.read(SECRET_BYTES).decode("ascii").strip()
+        return all(os.stat(above).st_mode & stat.S_IXOTH for above in Path(os.path.realpath(name)).parents)
+    except OSError:  # an open one that was handed to us, as /dev/fd/3
+        return False
+
+
+def read_secret(config: str, path: str) -> tuple[str, bool]:
+    """The one line of a file of its own, found from the directory of the configuration, and whether everybody on this
+    machine could read it.  Raises BadValue."""
+    remedy = "write file: and the path of a file that holds the key alone"
+    name = os.path.join(os.path.dirname(config), path)
+    try:
+        with open(name, "rb") as file:
+            text = file.read(SECRET_BYTES).decode("ascii").strip()
+            return text, _is_world_readable(name, os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise BadValue(f"cannot read {shown(path)}: {error.strerror}", remedy) from None
     except ValueError:  # no ASCII, or a NUL in the name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from usernet.config import files
 from usernet.config.hashes import is_hash
 from usernet.config.model import Config, Network
 from usernet.config.values import format_network, mask
@@ -21,17 +22,21 @@ def host_bits(net: Network) -> tuple[str, str]:
     )
 
 
-def warnings(config: Config, filename: str, wireguard_file: str, world_readable: bool) -> Iterator[Problem]:
-    """Every lint, each of which yields (line, message, remedy).  `wireguard_file`, often the same, has the keys."""
+def has_passwords(config: Config) -> bool:
+    return bool(config.access.users) or any(proxy.password is not None for proxy in config.proxies)
+
+
+def warnings(config: Config, filename: str, wireguard_file: str, exposed: bool) -> Iterator[Problem]:
+    """Every lint, each of which yields (line, message, remedy).  `wireguard_file`, often the same, has the keys; is it `exposed`?"""
     for check in (_interface, _name_servers, _peers, _claimed_twice, _access):
         for line, message, remedy in check(config):
             yield Problem(wireguard_file, line, message, remedy)
     for check in (_proxies, _forwards):
         for line, message, remedy in check(config):
             yield Problem(filename, line, message, remedy)
-    if world_readable:
+    if exposed:
         yield Problem(
-            wireguard_file, 1, "everybody on this machine can read this file, which holds keys", "chmod 600 it"
+            wireguard_file, 1, "everybody on this machine can read this file, which holds secrets", files.CLOSE_IT
         )
 
 

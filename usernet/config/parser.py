@@ -75,7 +75,8 @@ def parse(
 
     if collector.problems or config is None:
         raise ConfigError(tuple(sorted(collector.problems, key=order)))
-    found = [*collector.warnings, *lint.warnings(config, filename, builder.wireguard_file, builder.world_readable)]
+    exposed = builder.world_readable and (collector.holds_keys or lint.has_passwords(config))
+    found = [*collector.warnings, *lint.warnings(config, filename, builder.wireguard_file, exposed)]
     return replace(config, warnings=tuple(sorted(found, key=order)))
 
 

@@ -27,7 +27,10 @@ def has_passwords(config: Config) -> bool:
 
 
 def warnings(config: Config, filename: str, wireguard_file: str, exposed: bool) -> Iterator[Problem]:
-    """Every lint, each of which yields (line, message, remedy).  `wireguard_file`, often the same, has the keys; is it `exposed`?"""
+    """Every lint, each of which yields (line, message, remedy).
+
+    `wireguard_file`, often the same, has the keys; `exposed`: everybody can read them.
+    """
     for check in (_interface, _name_servers, _peers, _claimed_twice, _access):
         for line, message, remedy in check(config):
             yield Problem(wireguard_file, line, message, remedy)

@@ -149,7 +149,8 @@ def _arrive_synchronized(tcb: ControlBlock, segment: TcpSegment, now: float, seg
         return
     end = seq + len(payload) + bool(flags & FIN) + bool(flags & SYN)
     if not _is_acceptable(tcb, seq, end):
-        tcb.drops.count("tcp-unacceptable")
+        if not _is_question(tcb, flags, seq, end):
+            tcb.drops.count("tcp-unacceptable")
         if not flags & RST:
             _answer_unacceptable(tcb, segment, seq, end, now)
         return
@@ -214,6 +215,14 @@ def _is_acceptable(tcb: ControlBlock, seq: int, end: int) -> bool:
     if seq == end or seq == receiver.next:
         return receiver.next <= seq <= receiver.edge
     return seq < receiver.edge and end > receiver.next
+
+
+def _is_question(tcb: ControlBlock, flags: int, seq: int, end: int) -> bool:
+    """One byte back, with it or empty: a keep-alive (RFC 9293 3.8.4) or Linux's probe of a closed window (3.8.6.1).
+
+    All it wants is an ACK, which it gets: nothing is dropped.
+    """
+    return seq == tcb.receiver.next - 1 and end <= tcb.receiver.next and flags | PSH == _ACK_PSH
 
 
 def _answer_unacceptable(tcb: ControlBlock, segment: TcpSegment, seq: int, end: int, now: float) -> None:

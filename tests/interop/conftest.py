@@ -39,6 +39,14 @@ def laboratory(kind: str) -> Iterator[Lab]:
         yield lab
 
 
+@pytest.fixture(params=["userspace", "tun"])
+def mode(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the tunnel ends: in the userspace stack, or in the kernel's; the proxy is there in both."""
+    lab.flags = ("--tun", "usernet0") if request.param == "tun" else ()
+    yield request.param
+    lab.flags = ()
+
+
 @pytest.fixture(scope="module")
 def both() -> Iterator[Beside]:
     needs("nft", "nstat", "ss")

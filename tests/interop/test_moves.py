@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.conftest import running
+from tests.interop.conftest import laboratory, running
 from tests.support.lab import FAR, FAR6, FAR_PORT, NEAR, NEAR6, Lab, run, wait_for
 from tests.support.stream import Stream, stream
 
@@ -17,6 +17,15 @@ pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
 
 OUTER = {4: f"{FAR}:{FAR_PORT}", 6: f"[{FAR6}]:{FAR_PORT}"}
 MOVED = {4: ("192.0.2.9/28", f"{NEAR}/28"), 6: ("2001:db8:1::9/64", f"{NEAR6}/64")}  # to there, from here
+
+
+@pytest.fixture(scope="module", params=["go-gso userspace", "go-gso tun", "debian userspace"])
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Far peer, and where the tunnel ends: in the second, streams are the kernel's, and so is when they try again."""
+    kind, mode = request.param.split()
+    for each in laboratory(kind):
+        each.flags = ("--tun", "usernet0") if mode == "tun" else ()
+        yield each
 
 
 def addresses(lab: Lab, verb: str, *cidrs: str) -> None:

@@ -48,14 +48,6 @@ def lab(gso_lab: Lab) -> Lab:
     return gso_lab
 
 
-@pytest.fixture(params=["userspace", "tun"])
-def mode(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the tunnel ends: in the userspace stack, or in the kernel's; the proxy is there in both."""
-    lab.flags = ("--tun", "usernet0") if request.param == "tun" else ()
-    yield request.param
-    lab.flags = ()
-
-
 in_both_modes = pytest.mark.usefixtures("mode")
 
 

@@ -16,7 +16,7 @@ from tests.interop.conftest import PAGE, page, running, second_host
 from tests.support.lab import FAR, INNER_NEAR, INNER_NEAR6, Lab, run, wait_for
 from tests.support.skipping import needs
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(300), pytest.mark.usefixtures("mode")]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def lab(gso_lab: Lab) -> Iterator[Lab]:
     needs("nft")
     folder = Path("/etc/netns") / gso_lab.near
     folder.mkdir(parents=True)
-    (folder / "hosts").write_text("127.0.0.1 localhost\n192.0.2.5 far.example.test\n")
+    (folder / "hosts").write_text("127.0.0.1 localhost\n")
     yield gso_lab
     (folder / "hosts").unlink()
     folder.rmdir()
@@ -36,11 +36,24 @@ def fails(lab: Lab, seconds: float = 6) -> None:
         page(lab, seconds=seconds)
 
 
+@pytest.fixture(scope="module", params=["userspace", "tun"])
+def mode(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
+    """As everywhere here, but all tests in the one come before those in the other."""
+    lab.flags = ("--tun", "usernet0") if request.param == "tun" else ()
+    yield request.param
+    lab.flags = ()
+
+
 @pytest.fixture(scope="module")
-def moving_name(lab: Lab) -> Iterator[Path]:
+def moving_name(lab: Lab, mode: str) -> Iterator[Path]:
     """A usernet that looks for its peer by a name that still has an old address; its log."""
-    config = second_host(lab, 140, endpoint="far.example.test:51820")
-    with running(lab, config, "--socks5-server", "127.0.0.1:1081", log="name.log", port=1081):
+    (Path("/etc/netns") / lab.near / "hosts").write_text("127.0.0.1 localhost\n192.0.2.5 far.example.test\n")
+    config = second_host(lab, 140 if mode == "tun" else 141, endpoint="far.example.test:51820")
+    flags = ["--socks5-server", "127.0.0.1:1081"]
+    if mode == "tun":  # beside the one that the tests are about, which has the routes
+        config.write_text(config.read_text().replace("[Peer]", "Table = off\n[Peer]"))
+        flags += ["--tun", "usernet1"]
+    with running(lab, config, *flags, log="name.log", port=1081):
         wait_for(lambda: "192.0.2.5:51820 begun" in lab.log("name.log"), "a handshake with the old address")
         (Path("/etc/netns") / lab.near / "hosts").write_text("127.0.0.1 localhost\n192.0.2.2 far.example.test\n")
         yield lab.dir / "name.log"

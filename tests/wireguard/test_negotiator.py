@@ -344,13 +344,16 @@ def test_silence_after_data_makes_a_handshake() -> None:
     world.run(6)
     cut(world)
     start = world.now
+    assert a.tunnel.unanswered_since(b.key) is None
     a.send(AB)
     world.run(15)
     assert initiations(world, a, since=start) == []
+    assert a.tunnel.unanswered_since(b.key) == start
     world.run(JITTER + 0.01)
     assert len(initiations(world, a, since=start)) == 1
     mend(world)
     world.run(6)
+    assert a.tunnel.unanswered_since(b.key) is None
     assert a.take(PathReturned) == [PathReturned(b.key)]
 
 

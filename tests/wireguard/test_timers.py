@@ -34,9 +34,11 @@ def test_silence_counts_from_the_first_unanswered_data() -> None:
     ours = timers()
     ours.sent(100.0, data=True)
     ours.sent(110.0, data=True)
-    assert ours.silence_at == 115.0
+    assert (ours.silence_at, ours.unanswered_since) == (115.0, 100.0)
     ours.received(114.0, data=False)
     assert ours.silence_at == NEVER
+    ours.sent(120.0, data=True)
+    assert ours.unanswered_since == 120.0
 
 
 def test_keepalives_and_handshakes_are_not_answered() -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from usernet.burst.packets import Drops, PacketBurst, SuperPacket
 from usernet.errors import WireError
 from usernet.tun.offload import HEADER_BYTES, read_packet, write_row
+from usernet.tun.stall import asked
 
 READ_BYTES = HEADER_BYTES + 65_536
 # The interface is down, or being taken away: whoever sends is told by the kernel.
@@ -39,6 +40,7 @@ class TunLink:
         self._loop = loop
         self._fd = fd
         self._wake: Callable[[], None] = lambda: None
+        self._asked: Callable[[bytes, float], None] | None = None
         self._is_watched = False
         self._drops = Drops()
         self._received_packets = self._received_bytes = self._sent_packets = self._sent_bytes = 0
@@ -82,6 +84,8 @@ class TunLink:
                 continue
             self._sent_packets += 1
             self._sent_bytes += size
+        if self._asked is not None and packets and (remote := asked(packets[-1])) is not None:
+            self._asked(remote, now)
         return packets
 
     def _watch(self) -> None:
@@ -105,6 +109,10 @@ class TunLink:
     def on_wake(self, callback: Callable[[], None]) -> None:
         self._wake = callback
         callback()  # there may be something already
+
+    def on_asked(self, callback: Callable[[bytes, float], None]) -> None:
+        """Call back with where TCP goes that is to be acknowledged: the last packet of each `take` is looked at."""
+        self._asked = callback
 
     def statistics(self) -> TunStatistics:
         return TunStatistics(

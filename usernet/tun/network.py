@@ -22,6 +22,7 @@ from usernet.aio.streams import DEFAULT_LIMIT, open_connection
 from usernet.links import PacketLink
 from usernet.tun.link import TunLink, TunStatistics
 from usernet.tun.sockets import ECHO_BYTES, Datagrams, bound_socket, echo, echo_socket, family_of
+from usernet.tun.stall import Silence
 from usernet.wire.ip import format_address
 
 if TYPE_CHECKING:
@@ -70,6 +71,13 @@ class KernelNetwork(Engine):
         await self.close()
 
     async def _open_inside(self, loop: asyncio.AbstractEventLoop) -> PacketLink:
+        silence = Silence(self._tunnel)
+
+        def sent(remote: bytes, now: float) -> None:
+            if silence.sent(remote, now):
+                self._on_stalled(remote)
+
+        self._inside.link.on_asked(sent)
         return self._inside.link
 
     def _mark(self) -> int:

@@ -60,6 +60,7 @@ class PeerTimers:
         "retry_at",
         "silence_at",
         "timing",
+        "unanswered_since",
         "zero_at",
     )
 
@@ -68,6 +69,7 @@ class PeerTimers:
         self._jitter = random
         self.retry_at = NEVER  # the next initiation of a running series
         self.silence_at = NEVER  # data is unanswered: ask for a new session
+        self.unanswered_since = NEVER  # while that timer runs
         self.keepalive_at = NEVER  # data is unacknowledged by anything of ours: send a passive keepalive
         self.persistent_keepalive = NEVER  # interval
         self.last_traversal = NEVER  # of anything authenticated, either way
@@ -84,6 +86,7 @@ class PeerTimers:
         self.keepalive_at = NEVER
         if data and self.silence_at == NEVER:
             self.silence_at = now + self.timing.silence_timeout + self.jitter()
+            self.unanswered_since = now
 
     def received(self, now: float, *, data: bool) -> None:
         """Anything authenticated was received."""

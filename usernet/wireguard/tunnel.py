@@ -186,6 +186,11 @@ class Tunnel:
         """Whether data for the peer would leave at once."""
         return self._peers[public_key].sending_session(now) is not None
 
+    def unanswered_since(self, public_key: bytes) -> float | None:
+        """When data went to the peer and nothing authentic has come from it since; None where something has."""
+        timers = self._peers[public_key].timers
+        return timers.unanswered_since if timers.silence_at != NEVER else None
+
     def request_handshake(self, public_key: bytes, now: float) -> None:
         """Somebody waits for a session, or doubts that the peer still answers.  Never above one initiation in 5 s."""
         self._negotiator.start(self._peers[public_key], now)

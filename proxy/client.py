@@ -14,6 +14,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from proxy.auth import Users
 from proxy.certificate import Certificate
 
+MAX_METHOD = 32  # letters: a client may make one up as long as a head; the longest registered has 17
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -60,7 +62,7 @@ class Client:
 
     def ask(self, method: str, host: str, port: int) -> None:
         """A request has come."""
-        self.method = method
+        self.method = method if len(method) <= MAX_METHOD else method[:MAX_METHOD] + "..."
         self.target = (host, port)
         self.route = ""
         self.up = self.down = 0

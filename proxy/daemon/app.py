@@ -125,7 +125,7 @@ class Daemon:
             via=options.via,
             certificate=options.certificate,
             pages=OwnPages(
-                {b"/proxy.pac": self._pac, b"/wpad.dat": self._pac, **own_pages(self._ask_ready)}, options.hostnames
+                {b"/proxy.pac": self._pac, b"/wpad.dat": self._pac}, options.hostnames, own_pages(self._ask_ready)
             ),
             caps=options.caps,
             interface=self.interface,

@@ -116,6 +116,7 @@ class HttpHandler(Handler):
             words = await page
         except Exception:  # noqa: BLE001 - logged; whoever asked gets an answer
             log.exception("a page of the proxy's own failed")
+            self.client.end("500")
             words = fault(500, "the page failed")
         self._task = None
         self.farewell(words)
@@ -128,7 +129,7 @@ class HttpHandler(Handler):
         if local is None:
             return None
         secure = self.transport.get_extra_info("ssl_object") is not None
-        return self.context.pages.answer(head, local[:2], secure, self.client.terms)
+        return self.context.pages.answer(head, local[:2], secure, self.client)
 
     def decided(self, right: bool) -> None:
         head, self._head = self._head, None

@@ -3,6 +3,8 @@
 A page may say what a stranger should not read.  So it is given to whoever names the proxy rightly: the Host field must
 be the address that the connection came to, or a name that the proxy was told is its own.  A web site whose name is made
 to point here (DNS rebinding) is refused, as is a script of another site that includes the page as one of its own.
+
+They have their lines in the access log, with the path as the route; not so what is asked every few seconds by probes.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from proxy.client import Terms
+from proxy.client import Client, Terms
 from proxy.http.head import HeadError, RequestHead
 from proxy.http.target import parse_authority
 
@@ -36,22 +38,26 @@ Page = Callable[[Visit], Content | Awaitable[Content]]
 
 
 class OwnPages:
-    """`pages` by path; `hostnames`: those of the proxy besides its addresses."""
+    """`pages` and `probes` by path; `hostnames`: those of the proxy besides its addresses."""
 
-    __slots__ = ("_hostnames", "_pages")
+    __slots__ = ("_hostnames", "_pages", "_probes")
 
-    def __init__(self, pages: Mapping[bytes, Page], hostnames: Iterable[str] = ()) -> None:
+    def __init__(
+        self, pages: Mapping[bytes, Page], hostnames: Iterable[str] = (), probes: Mapping[bytes, Page] | None = None
+    ) -> None:
         self._pages = dict(pages)
+        self._probes = dict(probes or {})
         self._hostnames = frozenset(hostnames)
 
     def answer(
-        self, head: RequestHead, local: tuple[str, int], secure: bool, terms: Terms
+        self, head: RequestHead, local: tuple[str, int], secure: bool, client: Client
     ) -> bytes | Awaitable[bytes] | None:
         """A whole response, or None where the request is for none of them.  `local`: what the connection came to.
 
         Where a page takes its time it is to be awaited.
         """
-        page = self._pages.get(head.target.partition(b"?")[0])
+        path = head.target.partition(b"?")[0]
+        page = self._pages.get(path) or self._probes.get(path)
         if page is None or head.method not in (b"GET", b"HEAD"):
             return None
         try:
@@ -60,9 +66,12 @@ class OwnPages:
             return None
         if not (host in self._hostnames or (port == local[1] and is_local(host, local[0]))):
             return None
+        if path in self._pages:
+            client.ask(head.method.decode(), host, port)
+            client.route = path.decode()
         authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        content = page(Visit(host, authority, secure, terms))
-        return respond(content, head) if isinstance(content, Content) else _later(content, head)
+        content = page(Visit(host, authority, secure, client.terms))
+        return _said(content, head, client) if isinstance(content, Content) else _later(content, head, client)
 
 
 def is_local(host: str, address: str) -> bool:
@@ -70,8 +79,15 @@ def is_local(host: str, address: str) -> bool:
     return host == address or (host == "localhost" and ip_address(address).is_loopback)
 
 
-async def _later(content: Awaitable[Content], head: RequestHead) -> bytes:
-    return respond(await content, head)
+async def _later(content: Awaitable[Content], head: RequestHead, client: Client) -> bytes:
+    return _said(await content, head, client)
+
+
+def _said(content: Content, head: RequestHead, client: Client) -> bytes:
+    words = respond(content, head)
+    client.down = len(words) if head.method == b"GET" else words.index(b"\r\n\r\n") + 4
+    client.end(words[9:12].decode())
+    return words
 
 
 def respond(content: Content, head: RequestHead) -> bytes:

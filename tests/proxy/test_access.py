@@ -194,6 +194,34 @@ async def test_access_log_as_text() -> None:
     assert re.fullmatch(pattern, lines[0])
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_no_client_can_make_a_long_line(as_json: bool) -> None:
+    """Of a head of 64 KiB, in whatever part of it."""
+    lines: list[str] = []
+    users = Users([("\N{SNOWMAN}" * 85, "word")])  # the longest name there can be, and each of its letters escaped
+    log = AccessLog(lines.append, as_json=as_json)
+    host, long = ".".join(["a" * 61] * 4), b"A" * 60_000
+    async with serving(origin) as web, bench(credentials=users, access_log=log) as made:
+        name = basic("\N{SNOWMAN}" * 85, "word")
+        for head in (
+            b"%b http://%b:%d/ HTTP/1.1\r\nHost: x\r\n" % (long, host.encode(), web) + name,
+            b"%b http://%b:%d/ HTTP/1.1\r\nHost: x\r\n" % (long, b"127.0.0.1", web) + name,
+            b"%b http://x/ HTTP/1.1\r\nHost: x\r\n" % long + basic("a" * 3000, "word"),  # no login
+            b"GET http://%b/ HTTP/1.1\r\nHost: x\r\n" % long + name,
+            b"CONNECT %b:80 HTTP/1.1\r\nHost: x\r\n" % long + name,
+            b"GET http://%b:%d/%b HTTP/1.1\r\nHost: x\r\n" % (host.encode(), web, long) + name,
+            b"GET / HTTP/1.1\r\nHost: %b\r\n" % long + name,
+        ):
+            client = await made.client()
+            await client.send(head + b"\r\n")
+            client.end()
+            await client.rest()
+        await until(lambda: len(lines) == 7)
+    assert max(map(len, lines)) < 1200
+    assert ["A" * 33 in line for line in lines] == [False] * 7
+    assert ["A" * 32 + "..." in line for line in lines] == [True] * 3 + [False] * 4
+
+
 async def refusing(reader, writer) -> None:  # type: ignore[no-untyped-def]
     """Answer before the body has come, and go."""
     await reader.readuntil(b"\r\n\r\n")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import cast
 
 import pytest
 
+from proxy.accesslog import AccessLog
 from proxy.auth import Users
 from proxy.certificate import Certificate
-from proxy.client import Terms
+from proxy.client import Client, Terms
 from proxy.http.head import parse_request
-from proxy.http.own import Content, OwnPages, Visit
+from proxy.http.own import Content, OwnPages, Page, Visit
 from tests.proxy.support import Bench, bench
 from tests.proxy.test_curl import origin
 from tests.proxy.test_tls import connected
@@ -190,7 +192,36 @@ async def test_inside_tls(authority: Authority, certificate: Certificate) -> Non
 
 def test_ipv6() -> None:
     head = parse_request(b"GET /page HTTP/1.1\r\nHost: [0:0::1]:5\r\n\r\n")
-    answer = PAGES.answer(head, ("::1", 5), False, Terms())
+    client = Client(Terms(), "::1", 9, None)
+    answer = PAGES.answer(head, ("::1", 5), False, client)
     assert isinstance(answer, bytes)
     assert answer.endswith(b"\r\n\r\n::1 [::1]:5 False")
-    assert PAGES.answer(head, ("::2", 5), False, Terms()) is None
+    assert PAGES.answer(head, ("::2", 5), False, client) is None
+
+
+async def test_the_access_log_has_pages_and_no_probes() -> None:
+    lines: list[str] = []
+    table: dict[bytes, Page] = {b"/page": page, b"/slow": slow, b"/broken": broken}
+    pages = OwnPages(table, ["proxy.example"], {b"/ready": slow, b"/alive": page})
+    async with bench(pages=pages, access_log=AccessLog(lines.append, as_json=True)) as made:
+        own = f"127.0.0.1:{made.port}"
+        _, head, body = await ask(made, "GET /page?secret=1 HTTP/1.1", own)
+        tag = re.search(r'ETag: ("[0-9a-f]+")', head.decode())[1]  # type: ignore[index]
+        assert (await ask(made, "GET /page HTTP/1.1", own, f"If-None-Match: {tag}"))[0] == 304
+        _, alone, _ = await ask(made, "HEAD /page HTTP/1.1", "proxy.example")
+        await ask(made, "GET /slow HTTP/1.1", own)
+        await ask(made, "GET /broken HTTP/1.1", own)
+        for path, host, status in (("ready", own, 503), ("alive", own, 200), ("page", "evil.example", 400)):
+            assert (await ask(made, f"GET /{path} HTTP/1.1", host))[0] == status
+    size = len(head) + len(b"\r\n\r\n") + len(body)
+    keys = ("method", "destination", "route", "outcome")
+    assert [tuple(json.loads(line)[key] for key in keys) for line in lines] == [
+        ("GET", own, "/page", "200"),
+        ("GET", own, "/page", "304"),
+        ("HEAD", "proxy.example:80", "/page", "200"),
+        ("GET", own, "/slow", "503"),
+        ("GET", own, "/broken", "500"),
+        ("HTTP", None, None, "400"),
+    ]
+    assert [json.loads(lines[at])["bytes_down"] for at in (0, 2)] == [size, len(alone) + len(b"\r\n\r\n")]
+    assert "secret" not in "".join(lines)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections import deque
 from typing import Any, Final
 
-from usernet.aio.addresses import SocketName
+from usernet.aio.addresses import SocketName, socket_address
 
 KEEPALIVE_IDLE: Final = 7200  # s; as the userspace stack does it
 RECEIVED_MAX: Final = 256  # datagrams that wait to be received
@@ -71,12 +72,12 @@ async def echo(sock: socket.socket, host: str, payload: bytes) -> None:
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """A UDP socket to await on, in the shape of the userspace stack's."""
+    """A UDP socket to await on, in the shape of the userspace stack's.  `async with` closes it."""
 
     def __init__(self) -> None:
         self._received: deque[tuple[bytes, SocketName]] = deque(maxlen=RECEIVED_MAX)
         self._error: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._transport: Any = None
         self._closed = False
 
@@ -86,8 +87,13 @@ class Datagrams(asyncio.DatagramProtocol):
         return name
 
     def send(self, data: bytes, address: tuple[str, int] | None = None) -> None:
+        """`address` only where the socket has no fixed remote one."""
         if self._closed:
             raise OSError(_CLOSED)
+        if address is not None:
+            socket_address(address)  # no name, of which the host's resolver would be asked
+        elif self._transport.get_extra_info("peername") is None:
+            raise ValueError("an address is needed: the socket is not connected")
         self._transport.sendto(data, address)
 
     async def receive(self) -> tuple[bytes, SocketName]:
@@ -99,13 +105,28 @@ class Datagrams(asyncio.DatagramProtocol):
                 raise error
             if self._received:
                 return self._received.popleft()
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                with contextlib.suppress(ValueError):  # whoever woke us has taken it out
+                    self._waiters.remove(waiter)
 
     def close(self) -> None:
+        """Whoever waits in receive() gets an OSError."""
         self._closed = True
         self._transport.close()
         self._wake()
+
+    def is_closing(self) -> bool:
+        return self._closed
+
+    async def __aenter__(self) -> Datagrams:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
 
     # asyncio.DatagramProtocol
 
@@ -120,6 +141,13 @@ class Datagrams(asyncio.DatagramProtocol):
         self._error = exc
         self._wake()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It was closed, or the network was."""
+        self._closed = True
+        self._wake()
+
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)

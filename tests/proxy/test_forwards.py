@@ -260,14 +260,19 @@ async def test_each_client_has_a_socket_of_its_own() -> None:
         assert len(peer.sources) == len(forward.flows) == 3
 
 
-async def test_the_idle_are_forgotten_and_the_others_are_not() -> None:
-    async with udp_forward(idle_timeout=0.2) as (forward, peer, clients, wires):
-        wires[0].sendto(b"once")
-        await clients[0].heard.get()
-        while len(forward.flows) < 2 or peer.heard.qsize() < 8:
-            wires[1].sendto(b"again")
-            await clients[1].heard.get()
-            await asyncio.sleep(0.02)
+async def test_the_idle_are_forgotten_and_the_others_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    real, ahead = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead)
+    async with udp_forward(idle_timeout=600) as (forward, _peer, clients, wires):
+        for wanted in ((0, 1), (1,)):
+            for number in wanted:
+                wires[number].sendto(b"x")
+                await clients[number].heard.get()
+            ahead += 500
+        await until(lambda: len(forward.flows) == 1)
+        assert wires[1].get_extra_info("sockname") in forward.flows
+        ahead += 601
         await until(lambda: not forward.flows)
 
 

@@ -79,6 +79,7 @@ async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, st
             try:
                 await output.call(_write, stdout, data)
             except OSError as error:
+                writer.transport.abort()  # the far end is not to go on: an end of ours only would let it
                 raise OutputGone(f"cannot write to standard output: {error.strerror}") from None
         if not os.isatty(stdin):
             # Whoever gave us pipes sees this end, and closes the other, or has more to say.

@@ -11,6 +11,6 @@ settings.load_profile("usernet")
 
 
 def pytest_collection_finish() -> None:
-    """What has been collected stays: a test that looks for garbage of its own need not go through it, 50 ms each time."""
+    """What has been imported stays: a test that looks for garbage of its own need not go through it, in 50 ms."""
     gc.collect()
     gc.freeze()

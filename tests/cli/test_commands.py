@@ -266,7 +266,7 @@ def read_by_tcpdump(file: Path) -> str:
     read = subprocess.run([str(shutil.which("tcpdump")), "-nvr", str(file)], capture_output=True, text=True, timeout=30)
     assert read.returncode == 0, read.stderr
     assert "truncated" not in read.stderr
-    assert not re.search("bad |incorrect|invalid", read.stdout)
+    assert not re.search(r"\bbad |incorrect|invalid", read.stdout)  # a checksum may be 0x7bad
     return read.stdout
 
 
@@ -301,7 +301,7 @@ async def test_an_interrupted_capture_ends_with_a_packet(running: Running, tmp_p
         ended = asyncio.ensure_future(process.communicate())
         while not ended.done():  # Python drops an interrupt that comes while it frees something
             process.send_signal(signal.SIGINT)
-            await asyncio.wait((ended,), timeout=1)
+            await asyncio.wait((ended,), timeout=5)
         _, error = ended.result()
     server.close()
     assert process.returncode == (1 if b"were left out" in error else 0), error

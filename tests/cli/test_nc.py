@@ -181,11 +181,19 @@ async def test_the_far_end_hears_of_a_signal(far: Far, number: signal.Signals) -
         assert await process.wait() == 128 + number
 
 
-async def test_nobody_reads(far: Far) -> None:
+@pytest.mark.parametrize(("pieces", "size"), [(1, 1), (1 << 30, 1 << 16)])
+async def test_nobody_reads(far: Far, pieces: int, size: int) -> None:
+    """The far end hears of it, whether it goes on sending or not."""
+    heard = asyncio.get_running_loop().create_future()
+
     async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            writer.write(bytes(1 << 16))
-            await writer.drain()
+        try:
+            for _ in range(pieces):
+                writer.write(bytes(size))
+                await writer.drain()
+            await writer.wait_closed()
+        except ConnectionError as error:
+            heard.set_result(error)
 
     async with await far.network.start_server(pour, None, PORT):
         read, write = os.pipe()
@@ -198,6 +206,7 @@ async def test_nobody_reads(far: Far) -> None:
         _, err = await process.communicate()
         assert process.returncode == 1
         assert err == b"Error: cannot write to standard output: Broken pipe\n"
+        assert isinstance(await heard, ConnectionResetError)
 
 
 @pytest.mark.parametrize("arguments", [[], ["host"], ["f", "h", "1", "2"], ["host", "0"], ["host", "ssh"], ["h", "٣"]])

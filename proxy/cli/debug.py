@@ -69,6 +69,8 @@ def capture(where: str | None, file: str, count: int | None, snaplen: int | None
     usernet debug capture tunnel.pcap -s 120
     usernet debug capture - | tcpdump -nr -
     """
+    if file == "-" and sys.stdout.isatty():
+        raise click.UsageError("a terminal shows no packets: name a FILE, or pipe them to `tcpdump -nr -`.")
     left_out = 0
     args = {name: value for name, value in (("count", count), ("snaplen", snaplen)) if value is not None}
     with click.open_file(file, "wb") as out, watching(where, "capture", **args) as pieces:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,16 @@ class LazyGroup(click.Group):
         module, _, attribute = where.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute or "command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands_at and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.commands_at)
+            near += [name for name in self.commands_at if name.startswith(args[0]) and name not in near]
+            if near:
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(near)}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, part in self.parts.items():

@@ -123,7 +123,10 @@ async def _through_proxy(url: SplitResult, host: str, port: int, dial_timeout: f
     try:
         sock = await proxy.connect(host, port, timeout=dial_timeout)
     except ProxyError as error:
-        raise NoConnection(f"the proxy at {where} says of {host} port {port}: {error}") from None
+        remedy = (
+            "; ALL_PROXY has the name and password: socks5h://NAME:PASSWORD@..." if error.error_code is None else ""
+        )
+        raise NoConnection(f"the proxy at {where} says of {host} port {port}: {error}{remedy}") from None
     except TimeoutError:
         raise NoConnection(f"the proxy at {where} did not answer within {dial_timeout:g} s") from None
     except OSError as error:

@@ -12,7 +12,7 @@ import click
 from proxy.cli.asking import path_of, which, with_key_of
 from proxy.cli.files import load
 from usernet.config import Config
-from usernet.errors import DialError
+from usernet.errors import DialError, NameNotFound, NoRoute
 
 INTERVAL = 1.0  # s
 SECONDS = 10.0  # for the daemon's answer, which waits for an echo for five
@@ -65,6 +65,8 @@ def _by_daemon(path: Path | None, host: str, count: int) -> int:
         try:
             seconds = call("ping-through", {"host": host}, path=path, timeout=SECONDS)
         except CommandError as error:
+            if error.code == "not-sent":
+                raise click.ClickException(str(error)) from None
             click.echo(f"{host}: {error}")
         except TimeoutError:
             click.echo(f"{host}: the daemon does not answer")
@@ -87,6 +89,8 @@ async def ping(config: Config, host: str, count: int) -> int:
             began = time.monotonic()
             try:
                 seconds = await network.ping(host)
+            except (NoRoute, NameNotFound) as error:  # nothing was sent, nor will be a second later
+                raise click.ClickException(str(error.strerror)) from None
             except DialError as error:
                 click.echo(f"{host}: {error.strerror}")
             except TimeoutError:

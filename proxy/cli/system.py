@@ -15,6 +15,7 @@ import click
 from usernet.errors import UsernetError
 
 UNITS = Path("/etc/systemd/system")
+RUNNING = Path("/run/systemd/system")  # sd_booted(3)
 MARK = "# Written by `usernet install-system-daemon`"
 
 
@@ -77,8 +78,8 @@ def uninstall(name: str) -> None:
 def _check(path: Path) -> None:
     if os.geteuid() != 0:
         raise NotInstalled("this needs root: sudo usernet ...")
-    if shutil.which("systemctl") is None:
-        raise NotInstalled("systemctl is not here: is this a machine with systemd?")
+    if shutil.which("systemctl") is None or not RUNNING.exists():
+        raise NotInstalled("systemd does not run here; `install-system-daemon --print` shows the unit all the same")
     if path.exists() and not path.read_text().startswith(MARK):
         raise NotInstalled(f"{path} was not written by usernet: move it away first")
 

@@ -22,7 +22,7 @@ from proxy.daemon.readiness import LONGEST
 from proxy.daemon.stacks import task_stacks
 from proxy.status.verdict import judge
 from usernet.aio import capture
-from usernet.errors import DialError
+from usernet.errors import DialError, NameNotFound, NoRoute
 
 if TYPE_CHECKING:
     from proxy.daemon.app import Daemon
@@ -90,7 +90,8 @@ class Commands:
         try:
             seconds: float = await network.ping(host, timeout=PING_SECONDS)
         except DialError as error:
-            raise CommandError("no-answer", str(error.strerror)) from None
+            code = "not-sent" if isinstance(error, NoRoute | NameNotFound) else "no-answer"
+            raise CommandError(code, str(error.strerror)) from None
         except TimeoutError:
             raise CommandError("no-answer", "no answer") from None
         except OSError as error:

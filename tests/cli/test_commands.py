@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.support import Daemon, usernet
+from tests.cli.terminal import Terminal
 from tests.cli.test_run import FAR, NEAR, Far, far_peer, port_of
 from tests.daemon.test_redacting import SECRETS, TEXT, THEIRS
 from tests.support.skipping import needs
@@ -119,7 +120,7 @@ async def test_healthcheck_and_ping(running: Running) -> None:
     )
     done = await running.ask("ping", "203.0.113.5", "-c", "1")
     assert done.returncode == 1
-    assert done.stdout.startswith("203.0.113.5: no peer's allowed IPs cover 203.0.113.5\n")
+    assert (done.stdout, done.stderr) == ("", "Error: no peer's allowed IPs cover 203.0.113.5\n")
 
 
 @pytest.mark.parametrize("command", [("ping", FAR, "-c", "1"), ("netcheck",)])
@@ -278,6 +279,16 @@ async def test_a_capture_that_tcpdump_reads(running: Running, tmp_path: Path) ->
     assert capture.result().returncode == 0
     text = read_by_tcpdump(file)
     assert text.count("ICMP echo request") == text.count("ICMP echo reply") == 3
+
+
+async def test_a_terminal_is_spared_what_is_no_text() -> None:
+    screen = Terminal(80, 24)
+    try:
+        process = await screen.run("debug", "capture", "-")
+        await screen.shows("a terminal shows no packets: name a FILE, or pipe them to `tcpdump -nr -`")
+        assert await process.wait() == 2
+    finally:
+        screen.close()
 
 
 async def test_an_interrupted_capture_ends_with_a_packet(running: Running, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from proxy.admin.paths import private_directories
 from proxy.cli import PARTS
 from tests.cli.support import usernet
@@ -21,6 +23,20 @@ def test_every_command_is_listed_under_a_title_and_its_help_is_not_cut_off() -> 
             assert f"\n  {name} " in part
     assert "..." not in text.partition("Options:")[2]
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("stat", "No such command 'stat'. Did you mean status?"),
+        ("pong", "No such command 'pong'. Did you mean ping?"),
+        ("install", "No such command 'install'. Did you mean install-system-daemon?"),
+        ("xyzzy", "No such command 'xyzzy'."),
+    ],
+)
+def test_a_command_that_is_misspelt(word: str, said: str) -> None:
+    done = usernet(word)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"Error: {said}")
 
 
 def completions(*words: str, **environment: str) -> list[str]:

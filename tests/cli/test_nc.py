@@ -106,13 +106,15 @@ async def test_through_a_running_proxy(far: Far) -> None:
         assert process.returncode == 0
         for user, host, said in (
             ("me:a%3Ab%40c@", "192.0.2.1", f"Error: the proxy at 127.0.0.1:{port} says of 192.0.2.1 port 7: Network"),
-            ("", FAR, f"Error: the proxy at 127.0.0.1:{port} says of {FAR} port 7: "),
+            ("", FAR, f"Error: the proxy at 127.0.0.1:{port} says of {FAR} port 7: No acceptable"),
+            ("me:wrong@", FAR, f"Error: the proxy at 127.0.0.1:{port} says of {FAR} port 7: Username"),
         ):
             process = await start(host, str(PORT), env={"ALL_PROXY": f"socks5h://{user}127.0.0.1:{port}"})
             out, err = await process.communicate()
             assert (out, process.returncode) == (b"", 1)
             assert err.decode().startswith(said)
             assert err.count(b"\n") == 1
+            assert (b"ALL_PROXY has the name and password" in err) is (host == FAR)
         assert await daemon.stop() == 0
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+
+import pytest
 
 from tests.cli.support import Daemon
 from tests.cli.test_run import FAR, far_peer
@@ -15,13 +18,18 @@ async def test_an_answer(tmp_path: Path) -> None:
     assert ping.lines[1:] == ["1 sent, 1 answered"]
 
 
-async def test_no_route_is_the_reason(tmp_path: Path) -> None:
-    async with (
-        far_peer(tmp_path / "wg.conf") as far,
-        Daemon.start("ping", str(far.file), "192.0.2.1", "-c", "1") as ping,
-    ):
-        assert await ping.end() == 1
-    assert ping.lines == ["192.0.2.1: no peer's allowed IPs cover 192.0.2.1", "1 sent, 0 answered"]
+@pytest.mark.parametrize("by_daemon", [False, True])
+async def test_where_nothing_can_be_sent_it_says_why_and_ends(tmp_path: Path, by_daemon: bool) -> None:
+    async with far_peer(tmp_path / "wg.conf") as far, contextlib.AsyncExitStack() as stack:
+        whom = [str(far.file)]
+        if by_daemon:
+            whom = ["--socket", str(tmp_path / "a.sock")]
+            flags = ("--socks5-server", "127.0.0.1:0", *whom)
+            daemon = await stack.enter_async_context(Daemon.start("run", str(far.file), *flags))
+            await daemon.line("completed in")
+        async with Daemon.start("ping", *whom, "192.0.2.1", "-c", "1000") as ping:
+            assert await ping.end() == 1
+    assert ping.lines == ["Error: no peer's allowed IPs cover 192.0.2.1"]
 
 
 async def test_an_endpoint_that_does_not_resolve(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
     monkeypatch.setattr(system, "UNITS", folder)
+    monkeypatch.setattr(system, "RUNNING", folder)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     return folder
 
@@ -108,9 +109,14 @@ def test_a_unit_of_somebody_else_is_left_alone(file: Path, units: Path) -> None:
 
 
 def test_without_root_or_systemd(file: Path, units: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "RUNNING", units / "nothing")
+    done = CliRunner().invoke(system.install, [str(file)])
+    assert "systemd does not run here" in str(done.exception)
+    assert list(units.iterdir()) == []
+    monkeypatch.setattr(system, "RUNNING", units)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     done = CliRunner().invoke(system.install, [str(file)])
-    assert "systemctl is not here" in str(done.exception)
+    assert "systemd does not run here" in str(done.exception)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     done = CliRunner().invoke(system.install, [str(file)])
     assert "this needs root" in str(done.exception)

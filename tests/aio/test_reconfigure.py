@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.networks import LEFT, LEFT6, RIGHT, RIGHT6, Pair, config_of, key_pair, memory_pair, udp_pair
 from usernet.aio.network import Network
-from usernet.config import Config, Peer
+from usernet.config import Access, AccessRule, Config, Peer
 from usernet.config.changes import NO_CHANGES
 from usernet.errors import NoRoute
 from usernet.wire.ip import pack_address
@@ -75,6 +75,14 @@ async def test_the_same_again_is_nothing() -> None:
         assert changes == NO_CHANGES
         assert pair.left.statistics().tunnel.peers == before
         await stream.check()
+
+
+async def test_what_only_a_proxy_obeys_is_kept_for_the_next_change() -> None:
+    """Else `wg set` after a reload would bring the rules of before back."""
+    async with udp_pair() as pair:
+        changed = replace(pair.left.config, access=Access(rules=(AccessRule("direct"),)))
+        assert str(await pair.left.reconfigure(changed)) == "access"
+        assert pair.left.config == changed
 
 
 async def test_another_private_key_goes_without_losing_a_stream() -> None:

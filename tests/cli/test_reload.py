@@ -91,7 +91,7 @@ async def test_everything_changes_under_a_connection(far: Far) -> None:
             f"[Access]\nRule = refuse {FAR} port 8\n"
             f"[TCPClientTunnel]\nBindAddress = 127.0.0.1:{lead}\nTarget = {FAR}:7\n"
         )
-        assert await hang_up(daemon) == "reloaded: 1 peer added"
+        assert await hang_up(daemon) == "reloaded: proxies, forwards, access, 1 peer added"
         await check(stream)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", old)

@@ -6,8 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from usernet.config import AccessRule, Config, DomainServer, Interface, Peer
+from usernet.config import (
+    AccessRule,
+    ClientTunnel,
+    Config,
+    DomainServer,
+    Interface,
+    Peer,
+    ProxySection,
+    ServerTunnel,
+    User,
+)
 from usernet.config.changes import NO_CHANGES, Changes, compare
+from usernet.config.model import Inbound
 
 KEY, A, B = bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32
 CONFIG = Config(
@@ -34,7 +45,13 @@ def peers(*them: Peer) -> Config:
         (CONFIG, NO_CHANGES, "nothing has changed"),
         (interface(line=9), NO_CHANGES, "nothing has changed"),
         (peers(replace(CONFIG.peers[0], line=77)), NO_CHANGES, "nothing has changed"),
-        (access(rules=(AccessRule("direct"),)), NO_CHANGES, "nothing has changed"),
+        (access(rules=(AccessRule("direct"),)), Changes(access=True), "access"),
+        (access(allow_from=((b"\n\0\0\0", 8),)), Changes(access=True), "access"),
+        (replace(CONFIG, proxies=(ProxySection("http", "", 1),)), Changes(proxies=True), "proxies"),
+        (replace(CONFIG, server_tunnels=(ServerTunnel("tcp", 1, ("a", 1)),)), Changes(forwards=True), "forwards"),
+        (replace(CONFIG, client_tunnels=(ClientTunnel("tcp", "", 1, ("a", 1)),)), Changes(forwards=True), "forwards"),
+        (interface(check_alive_interval=9), Changes(checks=True), "checks"),
+        (interface(inbound=(Inbound(None, 0, 65535),)), Changes(inbound=True), "inbound"),
         (interface(private_key=B), Changes(private_key=True), "private key"),
         (interface(listen_port=1), Changes(listen_port=True), "listen port"),
         (interface(addresses=()), Changes(addresses=True), "addresses"),
@@ -55,3 +72,15 @@ def test_differences(new: Config, changes: Changes, text: str) -> None:
     assert found == changes
     assert bool(found) is (changes != NO_CHANGES)
     assert str(found) == text
+
+
+def test_where_a_line_stands_is_no_difference() -> None:
+    def at(line: int) -> Config:
+        return replace(
+            access(users=(User("me", "x", line),), rules=(AccessRule("direct", line=line),)),
+            proxies=(ProxySection("http", "", 1, line=line),),
+            server_tunnels=(ServerTunnel("tcp", 1, ("a", 1), line),),
+            client_tunnels=(ClientTunnel("tcp", "", 1, ("a", 1), line=line),),
+        )
+
+    assert compare(at(1), at(2)) == NO_CHANGES

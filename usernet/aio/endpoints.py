@@ -132,7 +132,9 @@ class Endpoints:
                 why = error.strerror or error
                 if not named.trouble:
                     peer = base64.b64encode(named.public_key).decode()
-                    log.warning("endpoint %s of peer %s does not resolve: %s; retrying", named.host, peer, why)
+                    remedy = "it is asked again; see that Endpoint is spelt right, and that this machine resolves names"
+                    where = f"endpoint {named.host} of peer {peer[:8]}..."
+                    log.warning("%s does not resolve: %s; %s", where, why, remedy, extra={"peer": peer})
                 named.trouble = f"endpoint name {named.host} does not resolve: {why}"
             self._fall_back(named)
             if named.current is not None and named.remembered is None:

@@ -51,13 +51,15 @@ class Collector:
         self.wrong(section.line, f"there is no section {shown(section.name)}", remedy)
 
     def values(self, section: Section, into: Values) -> Values:
-        """Parse a section's entries; a value that is wrong leaves a None, so that it is not reported as missing too."""
+        """Parse a section's entries.  A wrong value leaves a None, as a misspelt key does: it is not missing, too."""
         table = keys.SECTIONS[section.name]
+        misspelt: Values = {}
         for entry in section.entries:
             name = entry.key.lower()
             key = table.get(name)
             if key is None:
-                self._unknown_key(section.name, entry)
+                if (meant := self._unknown_key(section.name, entry)) is not None:
+                    misspelt[meant.name.lower()] = [(None, entry.line)] if meant.several else (None, entry.line)
                 continue
             value = None
             try:
@@ -77,6 +79,8 @@ class Collector:
                     "keep one of them",
                 )
             into[name] = (value, entry.line)
+        for name, nothing in misspelt.items():
+            into.setdefault(name, nothing)
         return into
 
     def _secret(self, key: keys.Key, text: str, entry: Entry) -> str:
@@ -95,11 +99,12 @@ class Collector:
         self.holds_keys |= text == entry.value
         return text
 
-    def _unknown_key(self, section: str, entry: Entry) -> None:
+    def _unknown_key(self, section: str, entry: Entry) -> keys.Key | None:
+        """The one that was probably meant."""
         refused = keys.REFUSED_KEYS.get((section, entry.key.lower()))
         if refused:
             self.wrong(entry.line, f"{entry.key} {refused[0]}", refused[1])
-            return
+            return None
         table = keys.SECTIONS[section]
         elsewhere = [keys.TITLES[name] for name, other in keys.SECTIONS.items() if entry.key.lower() in other]
         meant = keys.closest(entry.key, [known.name for known in table.values()])
@@ -110,6 +115,7 @@ class Collector:
         else:
             remedy = "the keys are " + ", ".join(known.name for known in table.values())
         self.wrong(entry.line, f"[{keys.TITLES[section]}] has no key {shown(entry.key)}", remedy)
+        return table[meant.lower()] if meant and not elsewhere else None
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:

@@ -68,7 +68,7 @@ def _name_servers(config: Config) -> _Lint:
     own = config.interface
     if not own.dns:
         yield own.line, "there is no DNS: names cannot be resolved through the tunnel", "write DNS = and an address"
-    servers = [(own.line, server) for server in own.dns]
+    servers = [(own.dns_line, server) for server in own.dns]
     for line, server in [*servers, *((one.line, one.server) for one in config.access.name_servers)]:
         packed = pack_address(server)
         if config.peers and not any(_covers(net, packed) for peer in config.peers for net in peer.allowed_ips):

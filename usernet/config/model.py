@@ -57,6 +57,7 @@ class Interface:
     post_down: tuple[str, ...] = field(default=(), repr=False)
     inbound: tuple[Inbound, ...] = ()
     line: int = 0
+    dns_line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

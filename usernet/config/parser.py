@@ -224,6 +224,7 @@ class _Builder:
             fwmark=single(found, "fwmark", 0),
             **{hook: tuple(joined(found, hook.replace("_", ""))) for hook in HOOKS},
             line=line,
+            dns_line=found["dns"][0][1] if "dns" in found else line,
         )
 
     def peer(self, section: Section) -> Peer | None:

@@ -78,10 +78,11 @@ def cli() -> None:
 def _arguments() -> list[str]:
     """Those of the command line, and what containerboot's variables add."""
     arguments = sys.argv[1:]
-    if not any(name.startswith("TS_") for name in os.environ):
+    if not any(name.startswith(("TS_", "USERNET_PORT")) for name in os.environ):
         return arguments
-    from proxy.daemon.environment import take_over
+    from proxy.daemon.environment import forget_link, take_over
 
+    forget_link(os.environ)
     return take_over(os.environ, arguments, lambda text: click.echo(f"warning: {text}", err=True))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +34,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands_at and not args[0].startswith("-"):
+            import difflib  # few misspell one
+
             near = difflib.get_close_matches(args[0], self.commands_at)
             near += [name for name in self.commands_at if name.startswith(args[0]) and name not in near]
             if near:

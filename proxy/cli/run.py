@@ -232,6 +232,12 @@ def command(
     Every flag has a variable: --dial-timeout is USERNET_DIAL_TIMEOUT, and FILE is USERNET_FILE.  One that may be
     repeated takes several values with spaces between them; the command line wins.
     """
+    known = {f"USERNET_{option.name}".upper() for option in click.get_current_context().command.params}
+    if any(name.startswith("USERNET_") for name in os.environ.keys() - known):
+        from proxy.daemon.environment import misspelt
+
+        for remark in misspelt(os.environ, known | {"USERNET_KERNEL"}):
+            click.echo(f"warning: {remark}", err=True)
     if (http_proxy_tls_cert is None) != (http_proxy_tls_key is None):
         raise click.UsageError("--http-proxy-tls-cert and --http-proxy-tls-key come together.")
     if access_log_file is not None and access_log == "off":

@@ -1,12 +1,14 @@
 """The variables of tailscale's containerboot, so that its manifests serve here: TS_... -> USERNET_... and more.
+And those that look like ours and are not.
 
 Read tailscale's cmd/containerboot.  What USERNET_... or the command line says wins.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping
 from typing import Final, NamedTuple
 
 from usernet.errors import UsernetError
@@ -24,6 +26,9 @@ MEANINGLESS: Final = (
     "TS_AUTHKEY", "TS_AUTH_ONCE", "TS_HOSTNAME", "TS_ROUTES", "TS_DEST_IP", "TS_ACCEPT_DNS", "TS_EXTRA_ARGS",
     "TS_SERVE_CONFIG", "TS_TAILNET_TARGET_IP", "TS_TAILNET_TARGET_FQDN",
 )  # fmt: skip
+# Kubernetes tells its pods of a service named usernet by USERNET_PORT=tcp://..., and others that are longer.
+_LINK: Final = re.compile("(tcp|udp|sctp)://")
+_LINKED: Final = re.compile("USERNET_(.*_)?(SERVICE|PORT)_")
 _BOOLEANS: Final = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False, "": False}
 
 
@@ -56,6 +61,22 @@ def translate(environ: Mapping[str, str]) -> Translated:
         if environ.get(name)
     ]
     return Translated(found, arguments, remarks)
+
+
+def forget_link(environ: MutableMapping[str, str]) -> None:
+    """USERNET_PORT is --port only where it is none of Kubernetes'."""
+    if _LINK.match(environ.get("USERNET_PORT", "")):
+        del environ["USERNET_PORT"]
+
+
+def misspelt(environ: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
+    """Variables that mean nothing and are nearly one of the `known` ones, for the log."""
+    import difflib  # few misspell one
+
+    for name in sorted(environ):
+        if name.startswith("USERNET_") and name not in known and not _LINKED.match(name):
+            for meant in difflib.get_close_matches(name, known, 1, 0.8):
+                yield f"{name} is set, and means nothing; did you mean {meant}?"
 
 
 def _boolean(environ: Mapping[str, str], name: str) -> bool:

@@ -289,6 +289,9 @@ async def test_every_flag_has_a_variable(far: Far, tmp_path: Path) -> None:
         "USERNET_SOCKET": str(socket),
         "USERNET_STATE": "mem:",
         "USERNET_VERBOSE": "1",
+        "USERNET_DRIAN": "1",  # a mistake, and what Kubernetes adds where there is a service named usernet
+        "USERNET_PORT": "tcp://192.0.2.9:1080",
+        "USERNET_SERVICE_PORT": "1080",
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "proxy.cli", "run",
@@ -297,6 +300,8 @@ async def test_every_flag_has_a_variable(far: Far, tmp_path: Path) -> None:
     daemon = Daemon(process)
     await daemon.line(r" I admin socket: ")
     assert len({line for line in daemon.lines if "proxy: SOCKS5 on 127.0.0.1:" in line}) == 2
+    warning = "warning: USERNET_DRIAN is set, and means nothing; did you mean USERNET_DRAIN?"
+    assert [line for line in daemon.lines if "means nothing" in line] == [warning]
     done = await asyncio.to_thread(usernet_command, "healthcheck", env={"USERNET_SOCKET": str(socket)})
     assert done.returncode == 0
     assert await daemon.stop() == 0

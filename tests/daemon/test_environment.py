@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.daemon.environment import BadVariable, take_over, translate
+from proxy.daemon.environment import BadVariable, forget_link, misspelt, take_over, translate
 
 SAID: list[str] = []
 
@@ -69,3 +69,25 @@ def test_whoever_asks_finds_the_socket(command: list[str]) -> None:
     ours = {"TS_SOCKET": "/tmp/theirs.sock", "USERNET_SOCKET": "/tmp/ours.sock"}
     take_over(ours, command, pytest.fail)
     assert ours["USERNET_SOCKET"] == "/tmp/ours.sock"
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [("tcp://10.0.0.9:1080", None), ("udp://[2001:db8::9]:1", None), ("51820", "51820"), ("tcp", "tcp")],
+)
+def test_the_port_of_a_service_named_usernet_is_none_of_ours(value: str, left: str | None) -> None:
+    environ = {"USERNET_PORT": value}
+    forget_link(environ)
+    assert environ.get("USERNET_PORT") == left
+
+
+def test_a_misspelt_variable_is_said() -> None:
+    environ = {
+        "USERNET_SOCKS5_SERVR": "x", "USERNET_DEBUG": "x", "USERNET_QUITE_ANOTHER": "x", "PATH": "x",
+        "USERNET_SERVICE_PORT": "1080", "USERNET_SERVICE_HOST": "x", "USERNET_PORT_1080_TCP_PORT": "x",
+        "USERNET_DEBUG_SERVICE_PORT": "x",
+    }  # fmt: skip
+    known = ["USERNET_SOCKS5_SERVER", "USERNET_DEBUG", "USERNET_PORT", "USERNET_SOCKET"]
+    assert list(misspelt(environ, known)) == [
+        "USERNET_SOCKS5_SERVR is set, and means nothing; did you mean USERNET_SOCKS5_SERVER?"
+    ]

@@ -56,6 +56,7 @@ def pods() -> list[Object]:
 @pytest.mark.parametrize("pod", pods())
 def test_a_pod_is_of_the_restricted_standard(pod: Object) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
+    assert pod["enableServiceLinks"] is False  # our own Service would set USERNET_PORT
     for forbidden in ("hostNetwork", "hostPID", "hostIPC"):
         assert forbidden not in pod
     assert pod["securityContext"]["runAsNonRoot"] is True

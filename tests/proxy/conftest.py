@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import sys
+from asyncio import constants
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,13 @@ _ON_BOTH = (
 
 
 @pytest.fixture(autouse=True)
-async def strict_loop() -> AsyncIterator[None]:
-    """The loop in debug mode; whatever reaches its exception handler, or a socket left open, fails the test."""
+async def strict_loop(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The loop in debug mode; whatever reaches its exception handler, or a socket left open, fails the test.
+
+    Where each handle and each future was made is noted in two frames: all of them took two thirds of the time.
+    """
+    monkeypatch.setattr(constants, "DEBUG_STACK_DEPTH", 2)
+    monkeypatch.setattr(sys, "tracebacklimit", 2, raising=False)
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.slow_callback_duration = 5.0

@@ -28,9 +28,9 @@ from usernet.errors import (
 if TYPE_CHECKING:
     from usernet.aio.datagram_forwarder import DatagramForwarder, DatagramForwarderStatistics
     from usernet.aio.datagrams import Datagrams
-    from usernet.aio.engine import Memory
     from usernet.aio.forwarder import ForwarderStatistics, Inbound, StreamForwarder
     from usernet.aio.network import Network, NetworkStatistics
+    from usernet.aio.peers import Memory
     from usernet.aio.server import Server
     from usernet.config import Config
     from usernet.filter import FilterRule, FilterStatistics, PacketFilter
@@ -75,7 +75,7 @@ _LAZY = {
     "FilterStatistics": "usernet.filter",
     "ForwarderStatistics": "usernet.aio.forwarder",
     "Inbound": "usernet.aio.forwarder",
-    "Memory": "usernet.aio.engine",
+    "Memory": "usernet.aio.peers",
     "Network": "usernet.aio.network",
     "NetworkStatistics": "usernet.aio.network",
     "PacketFilter": "usernet.filter",

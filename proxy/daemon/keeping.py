@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from proxy.daemon.process import log
 from proxy.state.store import NoValue, Store, StoreError
-from usernet.aio.engine import Engine, Memory
+from usernet.aio.engine import Engine
+from usernet.aio.peers import Memory
 from usernet.burst.packets import Address
 from usernet.wireguard.events import EndpointMoved, HandshakeCompleted, HandshakeStarted, TunnelEvent
 

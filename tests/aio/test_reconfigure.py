@@ -259,7 +259,7 @@ async def test_what_we_dialled_by_an_endpoint_name_is_forgotten_with_it() -> Non
     named = config_of(private, (LEFT,), public, (RIGHT,), ("nowhere.invalid", 51820))
     async with Network(named, port=0) as net:
         waiting = asyncio.ensure_future(net.open_connection(RIGHT, 7))
-        while not net._endpoints.trouble(public):
+        while not net._peers.endpoints.trouble(public):
             await asyncio.sleep(0.01)
         theirs = config_of(peer, (RIGHT,), net._tunnel.public_key, (LEFT,), None)
         async with Network(theirs, port=0) as far:
@@ -268,7 +268,7 @@ async def test_what_we_dialled_by_an_endpoint_name_is_forgotten_with_it() -> Non
             _, writer = await waiting
             writer.close()
             server.close()
-        assert net._endpoints.trouble(public) == ""
+        assert net._peers.endpoints.trouble(public) == ""
 
 
 async def test_a_thousand_times_under_load_and_not_a_byte_is_lost() -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from nacl.bindings import crypto_scalarmult_base
 
-from usernet.aio.engine import Memory
 from usernet.aio.memory import Impairment, MemoryLink, memory_links
 from usernet.aio.network import Network
+from usernet.aio.peers import Memory
 from usernet.config import Config, Interface, Peer
 from usernet.filter import PacketFilter
 from usernet.wire.ip import pack_address

@@ -14,7 +14,8 @@ Wakes are coalesced into one turn.  Nothing here runs while nothing happens.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from usernet.aio.capture import Tap
@@ -138,12 +139,17 @@ class Device:
         renew()
         self.wake()
 
-    def tap(self, tap: Tap) -> None:
-        """Put `tap` before the link there is."""
+    @contextlib.contextmanager
+    def tapped(self, tap: Tap) -> Iterator[None]:
+        """While the block lasts, `tap` is before the link there is."""
         tap.link, self._packets = self._packets, tap
+        try:
+            yield
+        finally:
+            self._untap(tap)
 
-    def untap(self, tap: Tap) -> None:
-        """Take it out again, wherever it is: others may have been put before it since."""
+    def _untap(self, tap: Tap) -> None:
+        """Wherever it is: others may have been put before it since."""
         if self._packets is tap:
             self._packets = tap.link
             return

@@ -1,22 +1,23 @@
 """One WireGuard tunnel at work: its outer socket, the pump, where its peers are, and what is known of all of them.
 
 What lies inside is a PacketLink: the userspace stack (`network.py`), or the kernel's own.  Whoever makes that one
-derives from Engine, and gives it the link.
+derives from Engine, and says what `inside.py` asks for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from usernet.aio.capture import SNAPLEN, Tap
 from usernet.aio.device import Device
-from usernet.aio.endpoints import Endpoints
+from usernet.aio.inside import Inside
+from usernet.aio.peers import Memory, Peers
 from usernet.aio.reach import Reach
 from usernet.aio.resolver import Resolver
 from usernet.aio.runtime import Tasks, boottime, log
@@ -25,17 +26,16 @@ from usernet.aio.udp import UdpLink, UdpStatistics
 from usernet.burst import default_kernel
 from usernet.burst.packets import Address
 from usernet.config.changes import Changes, compare
-from usernet.links import DatagramLink, PacketLink
+from usernet.links import DatagramLink
 from usernet.wire.ip import TCP, UDP, format_address, pack_address
-from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
+from usernet.wireguard.events import TunnelEvent
 from usernet.wireguard.peer import PeerStatistics
 from usernet.wireguard.timers import Timing
-from usernet.wireguard.tunnel import PeerSettings, Tunnel, TunnelStatistics
+from usernet.wireguard.tunnel import Tunnel, TunnelStatistics
 
 if TYPE_CHECKING:
-    from usernet.aio.nameserver import Ways
-    from usernet.config import Config, Peer
-    from usernet.filter import FilterStatistics, PacketFilter, Verdict
+    from usernet.config import Config
+    from usernet.filter import FilterStatistics, PacketFilter
 
 DEFAULT_MTU: Final = 1420
 DIAL_TIMEOUT: Final = 10.0
@@ -51,15 +51,7 @@ class EngineStatistics:
     filter: FilterStatistics | None  # where there is one
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What is worth keeping for the next start."""
-
-    timestamp_ns: int = 0  # the greatest that a handshake of ours has carried: none may be below
-    endpoints: Mapping[bytes, Address] = field(default_factory=dict)  # of peers with whom a handshake has completed
-
-
-class Engine:
+class Engine(Inside):
     """config: what a wg-quick file says.  port: the outer UDP port, 0 = any, None = as configured.  dial_timeout (s)
     bounds every dial, names and handshake included.  datagram_link: used instead of a UDP socket of its own.
     packet_filter: what it lets in comes in from the tunnel; None: everything, of which the stack answers what is asked
@@ -87,34 +79,8 @@ class Engine:
         self._datagram_link = datagram_link
         self._timing = timing or Timing()
         self._callbacks: list[Callable[[TunnelEvent], None]] = []
-        self._asked_early: set[bytes] = set()  # peers to be asked for a session once their names are resolved
         self._started = False
         self._closed = False
-
-    # What whoever derives from this provides
-
-    async def _open_inside(self, loop: asyncio.AbstractEventLoop) -> PacketLink:
-        """Make what lies inside.  Raises OSError; then nothing is left of it."""
-        raise NotImplementedError
-
-    async def _change_inside(self, config: Config, changes: Changes) -> None:
-        """Give it other addresses or another MTU, routes and so on.  Raises OSError; then it is as before."""
-        raise NotImplementedError
-
-    def _mark(self) -> int:
-        """What outer packets carry for the kernel's rules; 0 is nothing."""
-        return 0
-
-    async def _leave(self) -> None:
-        """End what is open inside, with a moment for what is on its way."""
-
-    async def _close_inside(self) -> None:
-        """The pump has stopped: nothing is left of it."""
-        raise NotImplementedError
-
-    def _ways(self) -> Ways:
-        """How name servers inside are spoken to."""
-        raise NotImplementedError
 
     # The beginning and the end
 
@@ -136,23 +102,24 @@ class Engine:
         )
         if self._datagram_link is None:
             self._datagram_link = UdpLink.open(loop, self.listen_port, self._mark())
-        self._endpoints = Endpoints(self._tasks, self._on_endpoint)
-        self._reach = Reach(self.config, self._tunnel, self._endpoints, self._wake)
+        self._peers = Peers(self._tasks, self._tunnel, self._memory, self._on_reachable)
+        self._reach = Reach(self.config, self._tunnel, self._peers.endpoints, self._wake)
         self._resolver = Resolver(self._ways(), self._tasks)
-        self._learn_names(self.config)
+        self._resolver.learn(self.config)
         try:
             link = await self._open_inside(loop)
         except BaseException:
             self._datagram_link.close()
             raise
         if self.packet_filter is not None:
-            link = self._filtered(link, self.packet_filter)
+            from usernet.aio.filtered import filtered  # few have one
+
+            link = filtered(link, self.packet_filter, self._own())
         self._started = True
         self.listen_port = self._datagram_link.port
         sealer = second_core(loop, self._tunnel, self._datagram_link, kernel)
         self._device = Device(loop, self._tunnel, self._datagram_link, link, self._on_event, sealer)
-        for peer in self.config.peers:
-            self._add_peer(peer)
+        self._peers.begin(self.config)
         self._device.start()
 
     async def close(self) -> None:
@@ -175,7 +142,7 @@ class Engine:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Our own, inside."""
-        return tuple(format_address(address) for address, _ in self.config.interface.addresses)
+        return tuple(map(format_address, self._own()))
 
     @property
     def mtu(self) -> int:
@@ -200,14 +167,7 @@ class Engine:
 
     def memory(self) -> Memory:
         """For the next start."""
-        if not self._started:
-            return self._memory
-        peers = self._tunnel.statistics().peers
-        found = {peer.public_key: peer.endpoint for peer in peers if peer.last_handshake is not None}
-        good = {key: address for key, address in found.items() if address is not None}
-        configured = {peer.public_key for peer in self.config.peers}
-        earlier = {key: address for key, address in self._memory.endpoints.items() if key in configured}
-        return Memory(self._tunnel.latest_timestamp_ns, {**earlier, **good})
+        return self._peers.memory() if self._started else self._memory
 
     def statistics(self) -> EngineStatistics:
         return EngineStatistics(self._tunnel.statistics(), self._udp_statistics(), self._filter_statistics())
@@ -218,7 +178,7 @@ class Engine:
 
     def endpoint_trouble(self, public_key: bytes) -> str:
         """Why the name of a peer's endpoint does not resolve, or ''."""
-        return self._endpoints.trouble(public_key)
+        return self._peers.endpoints.trouble(public_key)
 
     def name_server_troubles(self) -> dict[str, str]:
         """Of servers inside that were asked of late, and that nothing has come from since."""
@@ -243,14 +203,7 @@ class Engine:
         Whoever starts a tunnel learns so at once whether it works.  A peer whose name is still being resolved is asked
         when that is done.
         """
-        now, own = boottime(), self._tunnel.public_key
-        for peer in self.config.peers:
-            if peer.public_key == own or peer.endpoint is None:
-                continue
-            if self._endpoints.is_known(peer.public_key):
-                self._tunnel.request_handshake(peer.public_key, now)
-            else:
-                self._asked_early.add(peer.public_key)
+        self._peers.request_handshakes()
         self._device.wake()
 
     async def reach(self, addresses: Sequence[str]) -> None:
@@ -264,7 +217,7 @@ class Engine:
 
     def doubt(self, address: str) -> None:
         """Something at this IP literal does not answer: have its peer asked for a new session, at most every 5 s."""
-        self._on_stalled(pack_address(address))
+        self._reach.doubt(pack_address(address))
 
     async def resolve(self, name: str, *, family: int = 0) -> list[str]:
         """The addresses of a name, by the configuration's DNS servers; `family` is 4, 6, or 0 for all we carry."""
@@ -290,7 +243,7 @@ class Engine:
         link = self._datagram_link
         if isinstance(link, UdpLink):
             self._device.rebind(lambda: self._renew(link))
-        self._endpoints.path_changed()
+        self._peers.endpoints.path_changed()
         self._moved()
 
     def _renew(self, link: UdpLink) -> None:
@@ -311,41 +264,11 @@ class Engine:
 
         Initiations are at least 5 s apart, so it may have to wait before it begins.
         """
-        done = asyncio.Event()
-        began = ended = boottime()
+        return await self._reach.shake_hands(public_key, seconds)
 
-        def heard(event: TunnelEvent) -> None:
-            nonlocal began, ended
-            if event.public_key != public_key:
-                return
-            if isinstance(event, HandshakeStarted):
-                began = boottime()
-            elif isinstance(event, HandshakeCompleted):
-                ended = boottime()
-                done.set()
-
-        self._callbacks.append(heard)
-        try:
-            async with asyncio.timeout(seconds):
-                await self._endpoints.known(public_key)
-                self._tunnel.request_handshake(public_key, boottime())
-                self._device.wake()
-                await done.wait()
-        except (TimeoutError, KeyError):  # KeyError: it was taken away meanwhile
-            return None
-        finally:
-            self._callbacks.remove(heard)
-        return ended - began
-
-    @contextlib.contextmanager
-    def captured(self, write: Callable[[bytes], None], snaplen: int = SNAPLEN) -> Iterator[None]:
+    def captured(self, write: Callable[[bytes], None], snaplen: int = SNAPLEN) -> AbstractContextManager[None]:
         """While the block lasts `write` is given all that goes through the tunnel: see usernet/aio/capture.py."""
-        tap = Tap(write, snaplen)
-        self._device.tap(tap)
-        try:
-            yield
-        finally:
-            self._device.untap(tap)
+        return self._device.tapped(Tap(write, snaplen))
 
     # Another configuration
 
@@ -372,60 +295,22 @@ class Engine:
             self._device.rebind(lambda: link.move(port, prepared))
             self.listen_port = link.port
             self._moved()
-        self._reach.wake_waiters()
-        self._device.wake()
+        self._on_reachable()
         return changes
 
     def _apply(self, config: Config, changes: Changes) -> None:
         """What cannot fail."""
-        now = boottime()
-        known = {peer.public_key: peer for peer in self.config.peers}
         self.config = config
         if changes.mtu:
             self._tunnel.set_mtu(self.mtu)
         if self.packet_filter is not None:
-            self.packet_filter.readdress(address for address, _ in config.interface.addresses)
-        for public_key in changes.removed:
-            self._asked_early.discard(public_key)
-            self._endpoints.forget(public_key)
-            self._tunnel.remove_peer(public_key)
-        if changes.private_key:
-            self._tunnel.set_private_key(config.interface.private_key, now)
-        # In the file's order, and all of them: a network that two peers claimed may be the other's now
-        peers_differ = changes.added or changes.removed or changes.altered or changes.private_key
-        for peer in config.peers if peers_differ else ():
-            self._add_peer(peer, known.get(peer.public_key))
+            self.packet_filter.readdress(self._own())
+        self._peers.apply(config, changes)
         self._reach.learn(config)
-        self._learn_names(config)
+        self._resolver.learn(config)
 
-    def _learn_names(self, config: Config) -> None:
-        domains: dict[str, list[str]] = {}
-        for one in config.access.name_servers:
-            for domain in one.domains:
-                domains.setdefault(domain, []).append(one.server)
-        self._resolver.ask_of(config.interface.dns, config.interface.dns_search, domains)
-
-    def _add_peer(self, peer: Peer, known: Peer | None = None) -> None:
-        """`known`: what was configured before.  An endpoint that is the same there stays where it has moved to."""
-        if peer.public_key == self._tunnel.public_key:
-            return  # as the tunnel does
-        endpoint = None
-        if peer.endpoint is not None and (known is None or known.endpoint != peer.endpoint):
-            self._endpoints.forget(peer.public_key)
-            endpoint = self._endpoints.add(
-                peer.public_key, *peer.endpoint, remembered=self._memory.endpoints.get(peer.public_key)
-            )
-        elif peer.endpoint is None and known is None:
-            endpoint = self._memory.endpoints.get(peer.public_key)
-        settings = PeerSettings(
-            public_key=peer.public_key,
-            preshared_key=peer.preshared_key,
-            allowed_ips=peer.allowed_ips,
-            endpoint=endpoint,
-            persistent_keepalive=peer.persistent_keepalive,
-            reserved=peer.reserved,
-        )
-        self._tunnel.add_peer(settings, boottime())
+    def _own(self) -> list[bytes]:
+        return [address for address, _ in self.config.interface.addresses]
 
     def _port_of(self, config: Config) -> int:
         return self._own_port if self._own_port is not None else config.interface.listen_port or 0
@@ -438,21 +323,8 @@ class Engine:
         Without a packet filter there is nothing to do.
         """
         if self.packet_filter is None:
-            return _nothing
+            return lambda: None
         return self.packet_filter.permit(TCP if transport == "tcp" else UDP, port)
-
-    def _filtered(self, link: PacketLink, packet_filter: PacketFilter) -> PacketLink:
-        from usernet.filter import FilteredLink  # few have one
-
-        packet_filter.readdress(address for address, _ in self.config.interface.addresses)
-        return FilteredLink(link, packet_filter, self._on_verdict)
-
-    def _on_verdict(self, verdict: Verdict) -> None:
-        more = f", and {verdict.unsaid} before it that are not told of" if verdict.unsaid else ""
-        if verdict.accepted:
-            log.debug("packet filter: %s let in%s", verdict, more)
-        else:
-            log.info("packet filter: %s dropped (%s)%s", verdict, verdict.reason.removeprefix("filter-"), more)
 
     # From the tunnel
 
@@ -460,7 +332,7 @@ class Engine:
         self._device.wake()
 
     def _on_event(self, event: TunnelEvent) -> None:
-        self._endpoints.on_event(event)
+        self._peers.endpoints.on_event(event)
         self._reach.on_event(event)
         for callback in self._callbacks:
             try:
@@ -468,20 +340,6 @@ class Engine:
             except Exception:  # noqa: BLE001 - whoever watches does not stop the tunnel
                 log.exception("a callback for events of the tunnel failed")
 
-    def _on_stalled(self, remote: bytes) -> None:
-        public_key = self._tunnel.route(remote)
-        if public_key is not None:
-            self._tunnel.request_handshake(public_key, boottime())
-            self._device.wake()
-
-    def _on_endpoint(self, public_key: bytes, address: Address) -> None:
-        self._tunnel.set_endpoint(public_key, address)
-        if public_key in self._asked_early:
-            self._asked_early.discard(public_key)
-            self._tunnel.request_handshake(public_key, boottime())
+    def _on_reachable(self) -> None:
         self._reach.wake_waiters()
         self._device.wake()
-
-
-def _nothing() -> None:
-    """There is no packet filter."""

@@ -68,7 +68,7 @@ class Network(Engine):
             settings = replace(settings, receive_room=self._datagram_link.receive_room)
         addresses = [address for address, _ in self.config.interface.addresses]
         self._host = Host(addresses, mtu=self.mtu, random=os.urandom, settings=settings)
-        self._link = UserspaceLink(loop, self._host, self._on_stalled)
+        self._link = UserspaceLink(loop, self._host, self._reach.doubt)
         self._dialler = Dialler(self._link, self._reach, self._resolver, self.dial_timeout)
         return self._link
 

@@ -11,7 +11,7 @@ from usernet.aio.endpoints import Endpoints
 from usernet.aio.runtime import boottime
 from usernet.errors import EndpointUnresolved, NoHandshake, NoRoute
 from usernet.wire.ip import format_address, pack_address
-from usernet.wireguard.events import HandshakeCompleted, TunnelEvent
+from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
 from usernet.wireguard.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Reach:
         self._endpoints = endpoints
         self._wake = wake
         self._waiters: set[asyncio.Future[None]] = set()
+        self._watching: list[Callable[[TunnelEvent], None]] = []
         self.learn(config)
 
     def learn(self, config: Config) -> None:
@@ -110,7 +111,44 @@ class Reach:
             finally:
                 self._waiters.discard(waiter)
 
+    def doubt(self, address: bytes) -> None:
+        """Something there does not answer: have its peer asked for a new session, at most every 5 s."""
+        public_key = self._tunnel.route(address)
+        if public_key is not None:
+            self._tunnel.request_handshake(public_key, boottime())
+            self._wake()
+
+    async def shake_hands(self, public_key: bytes, seconds: float) -> float | None:
+        """The seconds that a new handshake with the peer took, or None where none completed within this time."""
+        done = asyncio.Event()
+        began = ended = boottime()
+
+        def heard(event: TunnelEvent) -> None:
+            nonlocal began, ended
+            if event.public_key != public_key:
+                return
+            if isinstance(event, HandshakeStarted):
+                began = boottime()
+            elif isinstance(event, HandshakeCompleted):
+                ended = boottime()
+                done.set()
+
+        self._watching.append(heard)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._endpoints.known(public_key)
+                self._tunnel.request_handshake(public_key, boottime())
+                self._wake()
+                await done.wait()
+        except (TimeoutError, KeyError):  # KeyError: it was taken away meanwhile
+            return None
+        finally:
+            self._watching.remove(heard)
+        return ended - began
+
     def on_event(self, event: TunnelEvent) -> None:
+        for heard in self._watching:
+            heard(event)
         if isinstance(event, HandshakeCompleted):
             self.wake_waiters()
 

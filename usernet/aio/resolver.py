@@ -11,12 +11,15 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from usernet.aio.addresses import literal_host
 from usernet.aio.nameserver import Answer, ServerTrouble, Ways, absolute_names, ask
 from usernet.aio.runtime import Tasks, boottime
 from usernet.errors import DialError, NameNotFound, NameServerFailed
+
+if TYPE_CHECKING:
+    from usernet.config import Config
 
 SERVER_SECONDS: Final = 2.0  # then the next server is asked
 ROUNDS: Final = 2
@@ -55,6 +58,14 @@ class Resolver:
         self._asked: tuple[object, ...] = ()
         self._troubles: dict[str, tuple[float, str]] = {}  # of servers that nothing came from, when and what
         self.ask_of(servers, search, domains)
+
+    def learn(self, config: Config) -> None:
+        """Ask whom the configuration names."""
+        domains: dict[str, list[str]] = {}
+        for one in config.access.name_servers:
+            for domain in one.domains:
+                domains.setdefault(domain, []).append(one.server)
+        self.ask_of(config.interface.dns, config.interface.dns_search, domains)
 
     def ask_of(self, servers: Sequence[str], search: Sequence[str], domains: Mapping[str, Sequence[str]]) -> None:
         """Whom to ask from now on.  Others may answer otherwise, so what was learnt is forgotten."""

@@ -37,22 +37,9 @@ class StreamTransport(asyncio.Transport):
     """One connection.  Made with an established connection; `start` tells the protocol."""
 
     __slots__ = (
-        "__weakref__",
-        "_buffered",
-        "_closing",
-        "_connection",
-        "_eof_received",
-        "_eof_written",
-        "_high",
-        "_link",
-        "_loop",
-        "_lost",
-        "_low",
-        "_protocol",
-        "_reading_paused",
-        "_server",
-        "_writing_paused",
-    )
+        "__weakref__", "_buffered", "_closing", "_connection", "_eof_received", "_eof_written", "_high", "_link",
+        "_loop", "_lost", "_low", "_protocol", "_reading_paused", "_server", "_writing_paused",
+    )  # fmt: skip
 
     _start_tls_compatible = True  # loop.start_tls() asks
 

@@ -75,7 +75,7 @@ class KernelNetwork(Engine):
 
         def sent(remote: bytes, now: float) -> None:
             if silence.sent(remote, now):
-                self._on_stalled(remote)
+                self._reach.doubt(remote)
 
         self._inside.link.on_asked(sent)
         return self._inside.link

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import usernet
 from proxy.accesslog import AccessLog
 from proxy.certificate import Certificate
-from proxy.daemon import admitting
+from proxy.daemon import admitting, tunnel
 from proxy.daemon.alive import Alive
 from proxy.daemon.answering import Answering, by_sockets
 from proxy.daemon.commands import Commands
@@ -27,7 +26,7 @@ from proxy.daemon.controls import Controls, Tunnel, Where
 from proxy.daemon.draining import Drain
 from proxy.daemon.hello import hello
 from proxy.daemon.joining import join_stdio
-from proxy.daemon.keeping import Keeper, remembered
+from proxy.daemon.keeping import Keeper
 from proxy.daemon.leading import Leading
 from proxy.daemon.limiting import UNLIMITED
 from proxy.daemon.listeners import Listen, inside_each
@@ -36,7 +35,6 @@ from proxy.daemon.observer import Observer
 from proxy.daemon.outside import Outside
 from proxy.daemon.pac import PacPage
 from proxy.daemon.process import (
-    StartError,
     for_as_long,
     freeze_garbage,
     log,
@@ -45,6 +43,7 @@ from proxy.daemon.process import (
     stop_event,
 )
 from proxy.daemon.readiness import Readiness, Readying, own_pages
+from proxy.daemon.reloading import Reloading
 from proxy.daemon.sdnotify import NOBODY, Notifier
 from proxy.daemon.serving import Caps, Serving
 from proxy.daemon.teller import Teller
@@ -54,24 +53,15 @@ from proxy.http.own import OwnPages
 from proxy.state.store import Store
 from proxy.status.history import StreamRates
 from proxy.status.snapshot import Status
-from usernet.aio.engine import DEFAULT_MTU, Engine
+from usernet.aio.engine import DEFAULT_MTU
 from usernet.config import Config
-from usernet.config.changes import Changes
-from usernet.errors import ConfigError, UsernetError
 from usernet.filter import PacketFilter
-from usernet.monitor import Change, Monitor, source_of
+from usernet.monitor import Change
 from usernet.tun.candidates import USERSPACE, open_first
 from usernet.wire.ip import format_address
 
 if TYPE_CHECKING:
     from usernet.tun.interface import Interface
-    from usernet.tun.network import KernelNetwork
-
-STOP_WITHIN = 0.8  # s for the tunnel, after the proxy has had one of the 2 s that are promised
-
-
-class ReloadError(UsernetError):
-    """Nothing has changed; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +104,7 @@ class Daemon:
         self.stop: asyncio.Event = asyncio.Event()
         self.packet_filter = PacketFilter()  # drops everything until there are listeners
         self._mark = interface.mark if interface is not None else 0
-        self.network = _tunnel(config, options, interface, self.packet_filter)
+        self.network = tunnel.make(config, options, interface, self.packet_filter)
         self.interface = interface.name if interface is not None else ""
         self._pac = PacPage(config)
         self.serving = Serving(
@@ -152,10 +142,10 @@ class Daemon:
         for callback in (self.teller.event, self.observer.event, self.readying.event):
             self.network.on_event(callback)
         self.watchdog = Watchdog(loop)
-        self._outside = Outside(self.network, options.notifier, options.bird)
-        self._reloading = asyncio.Lock()
-        self.controls = Controls(options.admin, options.name, Tunnel(self.network, self.change))
-        self.controls.admin.register("reload", self._asked_to_reload, changes=True)
+        self.outside = Outside(self.network, options.notifier, options.bird)
+        self.reloading = Reloading(self)
+        self.controls = Controls(options.admin, options.name, Tunnel(self.network, self.reloading.change))
+        self.controls.admin.register("reload", self.reloading.asked, changes=True)
         Commands(self)
 
     @property
@@ -179,7 +169,7 @@ class Daemon:
         self.network.on_event(wakeups.event)
         if self.keeper is not None:
             await self.keeper.begin()
-        await self._start_network()
+        await tunnel.start(self.network)
         self.observer.start()
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -190,19 +180,7 @@ class Daemon:
             self.observer.close()
             await wakeups.close()
             with self.watchdog.call("close"):
-                await close(self.network)
-
-    async def _start_network(self) -> None:
-        port = self.network.listen_port
-        try:
-            await self.network.start()
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise StartError(
-                    f"UDP port {port} is in use; end what uses it, or choose another with --port"
-                ) from None
-            where = f" on UDP port {port}" if port else ""
-            raise StartError(f"the tunnel cannot start{where}: {error.strerror or error}") from error
+                await tunnel.close(self.network)
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         """Listen, say so, and have done what goes on beside."""
@@ -210,7 +188,7 @@ class Daemon:
         for part in (self.serving.proxy.close, self.answering.close, self.leading.close):
             stack.push_async_callback(part)
         with contextlib.ExitStack() as undo:
-            commit = await self._prepare(self.config, undo)
+            commit = await self.prepare(self.config, undo)
             undo.pop_all()
         commit()
         await stack.enter_async_context(for_as_long(self.alive.run()))
@@ -223,11 +201,11 @@ class Daemon:
             from proxy.daemon.showing import show  # few want it, and it brings an HTTP parser
 
             await show(self, stack)
-        stack.enter_context(monitored(self.network, self._network_changed, self._mark))
+        stack.enter_context(tunnel.monitored(self.network, self._network_changed, self._mark))
         await self.controls.open()
         if self.config.stdio_tunnel is None:
-            stack.enter_context(on_hangup(self._hung_up))
-        await stack.enter_async_context(self._outside.told(lambda: self.serving.proxy.statistics().connections))
+            stack.enter_context(on_hangup(self.reloading.hung_up))
+        await stack.enter_async_context(self.outside.told(lambda: self.serving.proxy.statistics().connections))
 
     async def _serve(self) -> None:
         self.network.request_handshakes()
@@ -267,7 +245,7 @@ class Daemon:
 
     # Another configuration
 
-    async def _prepare(self, config: Config, undo: contextlib.ExitStack) -> Callable[[], None]:
+    async def prepare(self, config: Config, undo: contextlib.ExitStack) -> Callable[[], None]:
         """Open what is new in it, for now with `undo`; what is returned makes it so, and cannot fail."""
         commits = (
             await self.serving.prepare(self._listeners(config), config.access, undo),
@@ -294,57 +272,6 @@ class Daemon:
             return await self.answering.prepare(by_sockets(config), undo)
         return await self.answering.prepare(config.server_tunnels, undo)
 
-    async def reload(self) -> Changes:
-        """Read the file again and be what it says, all of it or nothing.  Connections go on.
-
-        Raises UsernetError (ConfigError, ListenError, ReloadError), and OSError where the file cannot be read.
-        """
-        async with self._reloading:
-            with self.options.notifier.reloading():
-                config = await asyncio.to_thread(self.options.read)
-                return await self.reconfigure(config)
-
-    async def change(self, alter: Callable[[Config], Config]) -> Changes:
-        """Be what `alter` makes of the present configuration, all of it or nothing; the file stays as it is.
-
-        Raises what `alter` does, and UsernetError.
-        """
-        async with self._reloading:
-            return await self.reconfigure(alter(self.config))
-
-    async def reconfigure(self, config: Config) -> Changes:
-        """Be this from now on, all of it or nothing."""
-        if config.stdio_tunnel != self.config.stdio_tunnel:
-            raise ReloadError("[STDIOTunnel] cannot come, go or change while it runs; start usernet anew")
-        with contextlib.ExitStack() as undo:
-            commit = await self._prepare(config, undo)
-            try:
-                with self.watchdog.call("reconfigure"):
-                    changes = await self.network.reconfigure(config)
-            except OSError as error:
-                raise ReloadError(error.strerror or str(error)) from error
-            undo.pop_all()
-        commit()
-        self._outside.reconfigured()
-        return changes
-
-    async def _hung_up(self) -> None:
-        """SIGHUP."""
-        try:
-            changes = await self.reload()
-        except (UsernetError, OSError) as error:
-            for problem in error.problems if isinstance(error, ConfigError) else ():
-                log.error("%s", problem, extra=UNLIMITED)
-            log.error("not reloaded, everything is as before: %s", said(error))
-        else:
-            log.info("reloaded: %s", changes)
-
-    async def _asked_to_reload(self, args: dict[str, Any]) -> str:
-        """What has changed."""
-        changes = str(await self.reload())
-        log.info("reloaded: %s", changes)
-        return changes
-
 
 async def run(config: Config, options: Options) -> None:
     """Serve until INT or TERM.  Raises what Daemon.run does, and NoTun."""
@@ -356,50 +283,3 @@ async def run(config: Config, options: Options) -> None:
     finally:
         if interface is not None:
             await interface.close()
-
-
-def _tunnel(
-    config: Config, options: Options, interface: Interface | None, packet_filter: PacketFilter
-) -> usernet.Network | KernelNetwork:
-    """In userspace, or with the kernel's interface."""
-    memory = remembered(options.store, options.name) if options.store is not None else None
-    if interface is None:
-        return usernet.open_tunnel(
-            config, port=options.port, dial_timeout=options.dial_timeout, packet_filter=packet_filter, memory=memory
-        )
-    from usernet.tun.network import KernelNetwork
-
-    return KernelNetwork(
-        config, interface, mark=interface.mark,
-        port=options.port, dial_timeout=options.dial_timeout, packet_filter=packet_filter, memory=memory,
-    )  # fmt: skip
-
-
-def said(error: Exception) -> str:
-    """Of a reload that failed, for a person: one line."""
-    if isinstance(error, ConfigError):
-        count = len(error.problems)
-        return f"{count} problem{'' if count == 1 else 's'} in the file"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"cannot read {error.filename}: {error.strerror}"
-    return str(error)
-
-
-@contextlib.contextmanager
-def monitored(network: Engine, changed: Callable[[Change], None], mark: int = 0) -> Iterator[None]:
-    """While the block lasts, call back with changes of this machine's network."""
-    monitor = Monitor(asyncio.get_running_loop(), changed, network.endpoints, source=partial(source_of, mark=mark))
-    monitor.start()
-    try:
-        yield
-    finally:
-        monitor.close()
-
-
-async def close(network: Engine) -> None:
-    """Close it, but never hang: a process that was told to stop stops."""
-    try:
-        async with asyncio.timeout(STOP_WITHIN):
-            await network.close()
-    except TimeoutError:
-        log.warning("the tunnel took longer than %g s to close; left as it is", STOP_WITHIN)

@@ -82,7 +82,7 @@ async def test_a_listener_that_pauses() -> None:
     await daemon.network.start()
     try:
         with contextlib.ExitStack() as undo:
-            (await daemon._prepare(config, undo))()
+            (await daemon.prepare(config, undo))()
             undo.pop_all()
         (bound,) = daemon.serving.bound
         assert daemon.status().health == ()

@@ -48,7 +48,7 @@ async def test_streams_are_there_while_they_last() -> None:
     await daemon.network.start()
     try:
         with contextlib.ExitStack() as undo:
-            (await daemon._prepare(config, undo))()
+            (await daemon.prepare(config, undo))()
             undo.pop_all()
         (bound,) = daemon.serving.bound
         _, writer = await asyncio.open_connection(bound.address, bound.port)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
 
 import pytest
 
-from proxy.daemon import app
 from proxy.daemon.hello import hello
 from proxy.daemon.hints import pac_url, shell_lines
 from proxy.daemon.listeners import Listen
@@ -121,14 +119,3 @@ def test_teller_arms_one_timer_and_tells_in_the_log(
     assert [handle.cancelled for handle in loop.handles] == [True, False]
     teller.close()
     assert loop.handles[-1].cancelled
-
-
-class Stuck:
-    async def close(self) -> None:
-        await asyncio.Event().wait()
-
-
-async def test_a_stop_never_hangs(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "STOP_WITHIN", 0.01)
-    await app.close(Stuck())  # type: ignore[arg-type]
-    assert "took longer" in caplog.text

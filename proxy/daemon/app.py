@@ -161,6 +161,8 @@ class Daemon:
             with self.watchdog:
                 await self._run()
         finally:
+            if self.keeper is not None:  # also of a start that fails, or the next one would be ahead of the clock
+                await self.keeper.close()
             await self.controls.close()
 
     async def _run(self) -> None:
@@ -193,7 +195,6 @@ class Daemon:
         commit()
         await stack.enter_async_context(for_as_long(self.alive.run()))
         if self.keeper is not None:
-            stack.push_async_callback(self.keeper.close)
             await stack.enter_async_context(for_as_long(self.keeper.run()))
         for line in hello(self.config, self.network, self.serving.bound, self.leading.bound):
             log.info("%s", line, extra=UNLIMITED)

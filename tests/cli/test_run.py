@@ -190,6 +190,20 @@ async def test_a_udp_port_in_use_is_named(far: Far) -> None:
     assert daemon.lines == [f"Error: UDP port {port} is in use; end what uses it, or choose another with --port"]
 
 
+async def test_starts_that_fail_do_not_run_away_from_the_clock(far: Far, tmp_path: Path) -> None:
+    """Else other commands with the same key, which know nothing of that mark, would not get through for minutes."""
+    state = tmp_path / "state"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for flags in (
+            ("--socks5-server", f"127.0.0.1:{taken.getsockname()[1]}"),
+            ("--socks5-server", "127.0.0.1:0", "--port", str(far.network.listen_port)),
+        ):
+            async with Daemon.start("run", str(far.file), "--state", str(state), *flags) as daemon:
+                assert await daemon.end() == 1
+            kept = json.loads(binascii.a2b_base64(json.loads(state.read_text())["wg.tunnel"]))
+            assert kept["timestamp_ns"] <= time.time_ns()
+
+
 async def test_open_to_everybody_is_refused(far: Far) -> None:
     flags = ("--socks5-server", "0.0.0.0:0")
     async with Daemon.start("run", str(far.file), *flags) as daemon:

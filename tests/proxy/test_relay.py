@@ -242,23 +242,23 @@ async def test_busy_relay_does_not_count_as_idle(relayed: Relayed) -> None:
     """Traffic one way only is traffic."""
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for _ in range(40):
+        for _ in range(24):
             writer.write(b"x")
             await writer.drain()
             await asyncio.sleep(0.02)
 
     async with relayed(server, limits=Limits(idle_timeout=0.3)) as (_, client):
-        assert await client.rest() == b"x" * 40
+        assert await client.rest() == b"x" * 24
 
 
 async def test_a_busy_upload_does_not_count_as_idle(relayed: Relayed) -> None:
     """Nor the other way."""
     async with relayed(digest, limits=Limits(idle_timeout=0.3)) as (_, client):
-        for _ in range(40):
+        for _ in range(24):
             await client.send(b"x")
             await asyncio.sleep(0.02)
         client.end()
-        assert await client.rest() == hashlib.sha256(b"x" * 40).hexdigest().encode()
+        assert await client.rest() == hashlib.sha256(b"x" * 24).hexdigest().encode()
 
 
 async def test_one_direction_may_be_over_for_long(relayed: Relayed) -> None:
@@ -266,14 +266,14 @@ async def test_one_direction_may_be_over_for_long(relayed: Relayed) -> None:
 
     async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        for _ in range(40):
+        for _ in range(24):
             writer.write(b"x")
             await writer.drain()
             await asyncio.sleep(0.02)
 
     async with relayed(server, limits=Limits(idle_timeout=0.3)) as (_, client):
         client.end()
-        assert await client.rest() == b"x" * 40
+        assert await client.rest() == b"x" * 24
 
     heard = asyncio.get_running_loop().create_future()
 
@@ -283,11 +283,11 @@ async def test_one_direction_may_be_over_for_long(relayed: Relayed) -> None:
 
     async with relayed(silent, limits=Limits(idle_timeout=0.3)) as (_, client):
         assert await client.rest() == b""
-        for _ in range(40):
+        for _ in range(24):
             await client.send(b"x")
             await asyncio.sleep(0.02)
         client.end()
-        assert await heard == b"x" * 40
+        assert await heard == b"x" * 24
 
 
 async def test_a_reset_behind_backpressure(relayed: Relayed) -> None:

@@ -102,15 +102,19 @@ def proxies_for(visit: Visit) -> str:
 
 
 class PacPage:
-    """/proxy.pac"""
+    """/proxy.pac.  What belongs to the tunnel is worked out when somebody asks first: 25 µs a network are 0.5 s of a
+    provider's list of 20,000, which most never ask for.  The rest of the script takes 10 µs."""
 
-    __slots__ = ("_reach",)
+    __slots__ = ("_config", "_reach")
 
     def __init__(self, config: Config) -> None:
         self.learn(config)
 
     def learn(self, config: Config) -> None:
-        self._reach = reach(config)
+        self._config = config
+        self._reach: Reach | None = None
 
     def __call__(self, visit: Visit) -> Content:
+        if self._reach is None:
+            self._reach = reach(self._config)
         return Content(MEDIA_TYPE, script(self._reach, visit.host, proxies_for(visit)).encode("ascii"))

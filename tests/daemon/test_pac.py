@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from proxy.auth import Users
 from proxy.certificate import Certificate
 from proxy.client import Terms
-from proxy.daemon.pac import MEDIA_TYPE, PacPage, proxies_for, reach, script
+from proxy.daemon.pac import MEDIA_TYPE, PacPage, Reach, proxies_for, reach, script
 from proxy.http.own import Visit
 from tests.support.certificates import Authority
 from usernet.config import Config, parse
@@ -201,3 +201,21 @@ def test_page() -> None:
     assert content.media_type == MEDIA_TYPE
     assert f'var proxies = "{PROXY}";' in content.body.decode("ascii")
     assert KEY.encode() not in content.body
+
+
+def test_what_belongs_to_the_tunnel_is_worked_out_once_for_each_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Config] = []
+
+    def counted(config: Config) -> Reach:
+        asked.append(config)
+        return reach(config)
+
+    monkeypatch.setattr("proxy.daemon.pac.reach", counted)
+    page, visit = PacPage(SPLIT), Visit("127.0.0.1", "127.0.0.1:1080", False, Terms(protocols=BOTH))
+    assert not asked, "few ask"
+    assert page(visit) == page(visit)
+    assert asked == [SPLIT]
+    other = config("198.51.100.0/24")
+    page.learn(other)
+    assert b"198.51.100.0/24" in page(visit).body
+    assert asked == [SPLIT, other]

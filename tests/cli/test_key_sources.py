@@ -142,7 +142,10 @@ def test_who_has_not_the_key_that_run_made(file: Path, command: tuple[str, ...])
     done = usernet(*(str(file) if word == "FILE" else word for word in command))
     assert done.returncode == 1
     first, last = done.stderr.splitlines()
-    assert first.startswith(f"{file}:2: PrivateKey: only `usernet run` can generate and keep a key; ")
+    assert first == (
+        f"{file}:2: PrivateKey: only `usernet run` can generate and keep a key; write the one of `usernet genkey`, "
+        "or leave the file out where the daemon that runs can be asked"
+    )
     assert last == f"Error: {file} cannot be used: 1 problem"
 
 

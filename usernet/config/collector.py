@@ -87,7 +87,10 @@ class Collector:
         """A key that stands elsewhere: in a file, or with whoever keeps the one that was made here."""
         if text == "generate" and key.name == "PrivateKey":
             if self.generate is None:
-                raise BadValue("only `usernet run` can generate and keep a key", "write the one of `usernet genkey`")
+                raise BadValue(
+                    "only `usernet run` can generate and keep a key",
+                    "write the one of `usernet genkey`, or leave the file out where the daemon that runs can be asked",
+                )
             return binascii.b2a_base64(self.generate(), newline=False).decode("ascii")
         if text.startswith("file:"):
             path = text.removeprefix("file:")

@@ -18,6 +18,9 @@ from usernet.config import Access, AccessRule, Config, Peer
 from usernet.config.changes import NO_CHANGES
 from usernet.errors import NoRoute
 from usernet.wire.ip import pack_address
+from usernet.wireguard.timers import Timing
+
+SOON = Timing(rekey_timeout=0.1)  # the next handshake
 
 THIRD = "10.7.0.3"
 
@@ -98,7 +101,7 @@ async def test_another_private_key_goes_without_losing_a_stream() -> None:
 
 
 async def test_another_preshared_key_holds_from_the_next_handshake_on() -> None:
-    async with memory_pair() as pair, echoing(pair) as stream:
+    async with memory_pair(timing=SOON) as pair, echoing(pair) as stream:
         psk = os.urandom(32)
         await pair.left.reconfigure(with_peer(pair.left.config, preshared_key=psk))
         await stream.check()  # by the session that there is
@@ -169,7 +172,7 @@ async def test_a_network_that_two_peers_claim_returns_to_who_is_left() -> None:
 
 
 async def test_a_peer_that_is_taken_away_and_comes_back() -> None:
-    async with memory_pair() as pair, echoing(pair) as stream:
+    async with memory_pair(timing=SOON) as pair, echoing(pair) as stream:
         config = pair.left.config
         await pair.left.reconfigure(replace(config, peers=()))
         assert pair.left.endpoints() == []

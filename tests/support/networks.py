@@ -16,6 +16,7 @@ from usernet.aio.peers import Memory
 from usernet.config import Config, Interface, Peer
 from usernet.filter import PacketFilter
 from usernet.wire.ip import pack_address
+from usernet.wireguard.timers import Timing
 
 LEFT, RIGHT = "10.7.0.1", "10.7.0.2"
 LEFT6, RIGHT6 = "fd07::1", "fd07::2"
@@ -68,14 +69,17 @@ async def memory_pair(
     mtu: int | None = None,
     dial_timeout: float = 10.0,
     right_filter: PacketFilter | None = None,
+    timing: Timing | None = None,
 ) -> AsyncIterator[Pair]:
     links = memory_links(asyncio.get_running_loop(), addresses=(LEFT_OUTER, RIGHT_OUTER), there=impairment, seed=seed)
     (left_key, left_public), (right_key, right_public) = key_pair(), key_pair()
     left_config = config_of(left_key, (LEFT, LEFT6), right_public, (RIGHT, RIGHT6), RIGHT_OUTER, mtu=mtu)
     right_config = config_of(right_key, (RIGHT, RIGHT6), left_public, (LEFT, LEFT6), LEFT_OUTER, mtu=mtu)
     async with (
-        Network(left_config, datagram_link=links[0], dial_timeout=dial_timeout) as left,
-        Network(right_config, datagram_link=links[1], dial_timeout=dial_timeout, packet_filter=right_filter) as right,
+        Network(left_config, datagram_link=links[0], dial_timeout=dial_timeout, timing=timing) as left,
+        Network(
+            right_config, datagram_link=links[1], dial_timeout=dial_timeout, packet_filter=right_filter, timing=timing
+        ) as right,
     ):
         yield Pair(left, right, links)
 

@@ -34,6 +34,8 @@ class Terms:
 
 
 def is_within(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    if not networks:
+        return False
     parsed = ip_address(address)
     return any(parsed in network for network in networks)
 

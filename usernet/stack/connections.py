@@ -315,6 +315,7 @@ class Connections:
         if wants_to_send:
             if not attached.is_queued:
                 self._outbox.want(attached)
+                return True  # its turn is next, and changes its timers
         elif connection.state is CLOSED:
             self.remove(attached)
             return False
@@ -341,7 +342,7 @@ class Connections:
     def changed(self, connection: Connection, now: float) -> None:
         """The application has written, read or closed."""
         attached = self._attached.get(connection)
-        if attached is not None:
+        if attached is not None and not attached.is_queued:  # else its turn is next, and settles it
             self.settle(attached, now)
 
     def fire(self, attached: Attached, now: float) -> Stalled | None:

@@ -167,7 +167,8 @@ def arm_retransmission(tcb: ControlBlock, now: float) -> None:
     elif _may_probe(tcb, outstanding):
         tcb.is_probe_timer = True
         due = sender.sent_at + rtt.probe_timeout(is_alone=outstanding <= sender.mss + sender.fin)
-        tcb.retransmit_at = max(due, now + rtt.srtt / 4)
+        soonest = now + rtt.srtt / 4
+        tcb.retransmit_at = due if due > soonest else soonest
     else:
         tcb.retransmit_at = now + rtt.timeout()
 

@@ -163,13 +163,18 @@ class Receiver:
         """The window for a header, moving the edge with it."""
         limit, scale = self.limit, self.scale
         free = limit - self.readable
-        offered = max(0, self.edge - self.next)
-        if free - offered >= min(limit >> 1, self.mss):  # RFC 9293 3.8.6.2.2: no silly window
+        offered = self.edge - self.next
+        if offered < 0:
+            offered = 0
+        gain = free - offered
+        if gain >= self.mss or gain >= limit >> 1:  # RFC 9293 3.8.6.2.2: no silly window
             offered = free
         field = -(-offered >> scale)  # rounded up, for rounding down would take back what was offered ...
         if field << scale > free + (limit >> 2):
             field = offered >> scale  # ... until that adds up, or a peer of single bytes would never find it closed
-        self.edge = max(self.edge, self.next + (field << scale))
+        edge = self.next + (field << scale)
+        if edge > self.edge:
+            self.edge = edge
         return field
 
     def tune(self, now: float, rtt: float, echo_age: float, segment: int) -> None:

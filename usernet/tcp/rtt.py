@@ -33,12 +33,14 @@ class RttEstimator:
         if seconds < self.least:
             self.least = seconds
         if self.srtt == 0.0:
-            self.srtt = max(seconds, 1e-6)
+            self.srtt = seconds if seconds > 1e-6 else 1e-6
             self.rttvar = seconds / 2
         else:
             self.rttvar += (abs(self.srtt - seconds) - self.rttvar) / 4
             self.srtt += (seconds - self.srtt) / 8
-        self.rto = min(self.srtt + max(MIN_VARIANCE, 4 * self.rttvar), MAX_RTO)
+        variance = 4 * self.rttvar
+        rto = self.srtt + (variance if variance > MIN_VARIANCE else MIN_VARIANCE)
+        self.rto = rto if rto < MAX_RTO else MAX_RTO
 
     def timeout(self) -> float:
         """What to set the timer to now, back-off included (RFC 6298 5.5)."""

@@ -28,7 +28,7 @@ from usernet.tcp.settings import Flow, TcpSettings
 from usernet.tcp.state import CLOSED, CLOSING, ESTABLISHED, FIN_WAIT_2, LAST_ACK, TIME_WAIT, TRANSITIONS, Event, State
 from usernet.wire.checksum import pseudo_header_sum
 from usernet.wire.ip import TCP, format_address
-from usernet.wire.packet import encode_packet
+from usernet.wire.packet import header_before
 from usernet.wire.tcp import ACK, HEADER_BYTES, TIMESTAMP_BYTES, TIMESTAMP_OPTION, TcpSegment
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class ControlBlock:
     def _prepare_headers(self, size: int) -> None:
         """For segments with a TCP header of `size` bytes and no payload."""
         local, remote = self.flow.local, self.flow.remote
-        self.ack_header = encode_packet(local, remote, TCP, bytes(size))[:-size]
+        self.ack_header = header_before(local, remote, TCP, size)
         base = pseudo_header_sum(local, remote, TCP, size) + self.ports + (size << 26) + (ACK << 16)
         self.ack_base = (base + TIMESTAMP_OPTION * self.timestamps) % 65535
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from usernet.errors import WireError
 from usernet.wire.checksum import checksum, pseudo_header_sum
 from usernet.wire.ip import ICMP, IpPacket
@@ -25,6 +27,12 @@ def encode_packet(
     if len(source) == 4:
         return encode_ipv4(source, destination, protocol, payload, tos=tos, ttl=hop_limit)
     return encode_ipv6(source, destination, protocol, payload, tos=tos, hop_limit=hop_limit)
+
+
+@lru_cache(256)
+def header_before(source: bytes, destination: bytes, protocol: int, length: int) -> bytes:
+    """The IP header of a whole packet, before a payload of `length` bytes: connections to one host begin alike."""
+    return encode_packet(source, destination, protocol, bytes(length))[:-length]
 
 
 def fragment(source: bytes, destination: bytes, protocol: int, payload: bytes, mtu: int, ident: int) -> list[bytes]:

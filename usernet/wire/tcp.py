@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from usernet.errors import WireError
 from usernet.wire.checksum import checksum, pseudo_header_sum
 from usernet.wire.ip import TCP
-from usernet.wire.packet import encode_packet
+from usernet.wire.packet import header_before
 
 Buffer = bytes | bytearray | memoryview
 
@@ -157,4 +157,5 @@ def encode_segment(
     fields = source_port, destination_port, seq, ack, header << 2, flags, window
     plain = b"".join((_HEADER.pack(*fields, 0, 0), options, payload))
     total = checksum(plain, pseudo_header_sum(source, destination, TCP, len(plain)))
-    return encode_packet(source, destination, TCP, plain[:16] + total.to_bytes(2, "big") + plain[18:])
+    ip = header_before(source, destination, TCP, len(plain))
+    return b"".join((ip, plain[:16], total.to_bytes(2, "big"), plain[18:]))

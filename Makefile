@@ -62,6 +62,7 @@ $(VENV)/pip:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/pip pyproject.toml $(NATIVE)/Cargo.toml $(wildcard $(NATIVE)/src/*.rs)
+	@echo "installing; where there is a Rust toolchain it also builds the native kernel, for a minute or two"
 	PYTHONWARNINGS=ignore $(PIP) install -e .
 	@touch $@
 

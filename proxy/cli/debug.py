@@ -10,6 +10,7 @@ from typing import IO
 import click
 
 from proxy.cli.asking import ask, watching, which
+from proxy.cli.ranges import Seconds, Whole
 
 
 @click.group(short_help="Look into a running daemon.")
@@ -42,7 +43,7 @@ def break_connections(where: str | None) -> None:
 @which
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 120),
+    type=Seconds(1, 120),
     default=10.0,
     show_default=True,
     metavar="S",
@@ -56,10 +57,8 @@ def profile(where: str | None, seconds: float) -> None:
 @command.command(short_help="Write what goes through the tunnel into a file.")
 @which
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
-@click.option("-c", "count", type=click.IntRange(1), metavar="N", help="End after N packets. [default: at Ctrl-C]")
-@click.option(
-    "-s", "snaplen", type=click.IntRange(1, 65_535), metavar="B", help="Only B bytes of each packet. [default: all]"
-)
+@click.option("-c", "count", type=Whole(1), metavar="N", help="End after N packets. [default: at Ctrl-C]")
+@click.option("-s", "snaplen", type=Whole(1, 65_535), metavar="B", help="Only B bytes of each packet. [default: all]")
 def capture(where: str | None, file: str, count: int | None, snaplen: int | None) -> None:
     """Write what goes through the tunnel into FILE, which tcpdump and Wireshark read; `-` is standard output.
 

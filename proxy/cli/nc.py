@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import click
 
+from proxy.cli.ranges import Seconds
 from proxy.replies import reason
 from usernet.config import Config
 from usernet.errors import UsernetError
@@ -30,7 +31,7 @@ class NoConnection(UsernetError):
 @click.argument("arguments", nargs=-1, metavar="[FILE] HOST PORT")
 @click.option(
     "--dial-timeout",
-    type=click.FloatRange(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=10.0,
     show_default=True,
     metavar="S",

@@ -11,6 +11,7 @@ import click
 
 from proxy.cli.asking import path_of, which, with_key_of
 from proxy.cli.files import load
+from proxy.cli.ranges import Whole
 from usernet.config import Config
 from usernet.errors import DialError, NameNotFound, NoRoute
 
@@ -21,7 +22,7 @@ SECONDS = 10.0  # for the daemon's answer, which waits for an echo for five
 @click.command(short_help="Ping an address or a name through the tunnel.")
 @which
 @click.argument("arguments", nargs=-1, metavar="[FILE] ADDR")
-@click.option("-c", "count", type=click.IntRange(1), metavar="N", default=4, show_default=True, help="How many.")
+@click.option("-c", "count", type=Whole(1), metavar="N", default=4, show_default=True, help="How many.")
 def command(where: str | None, arguments: tuple[str, ...], count: int) -> None:
     """Ping ADDR, an address or a name, through the tunnel.  Exit status 0 if anything came back.
 

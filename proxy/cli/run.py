@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -15,16 +14,11 @@ import click
 
 from proxy.cli.check import as_warning
 from proxy.cli.files import load, read
+from proxy.cli.ranges import Seconds, Whole
 
 if TYPE_CHECKING:
     from proxy.daemon.listeners import Listen
     from usernet.config import Config
-
-
-def _finite(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    if not math.isfinite(value):  # `nan` is in every range
-        raise click.BadParameter(f"{value} is not a number of seconds.", context, parameter)
-    return value
 
 
 def _host_names(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -57,17 +51,16 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=Whole(0, 65535),
     metavar="N",
     help="UDP port of the tunnel; 0 is any. [default: ListenPort, or any]",
 )
 @click.option(
     "--dial-timeout",
-    type=click.FloatRange(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=10.0,
     show_default=True,
     metavar="S",
-    callback=_finite,
     help="Seconds until a connection that does not come about fails.",
 )
 @click.option("--http-proxy-tls-cert", metavar="FILE", help="Be an HTTPS proxy, too, with this certificate (PEM).")
@@ -93,31 +86,27 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     callback=_token,
     help="Say in HTTP's Via fields that messages came through NAME, and refuse a request that did before: a loop.",
 )
-@click.option(
-    "--max-clients", type=click.IntRange(1), metavar="N", help="Clients at once. [default: what `ulimit -n` allows]"
-)
+@click.option("--max-clients", type=Whole(1), metavar="N", help="Clients at once. [default: what `ulimit -n` allows]")
 @click.option(
     "--max-clients-per-address",
-    type=click.IntRange(1),
+    type=Whole(1),
     metavar="N",
     help="Clients at once of one IPv4 address or IPv6 /64. [default: as many as in all]",
 )
 @click.option(
     "--idle-timeout",
-    type=click.FloatRange(1),
+    type=Seconds(1),
     default=7440.0,
     show_default=True,
     metavar="S",
-    callback=_finite,
     help="Seconds after which a connection ends that neither side has sent anything on.",
 )
 @click.option(
     "--drain",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=0.0,
     show_default=True,
     metavar="S",
-    callback=_finite,
     help="Seconds that connections have to finish after INT or TERM; a second signal ends them at once.",
 )
 @click.option(
@@ -190,7 +179,7 @@ def _token(context: click.Context, parameter: click.Parameter, value: str | None
     show_default=True,
     help="The daemon's own log, on standard error: lines for people, or an object a line.",
 )
-@click.option("--verbose", type=click.IntRange(0, 2), default=0, metavar="N", help="Say more: 1 or 2.")
+@click.option("--verbose", type=Whole(0, 2), default=0, metavar="N", help="Say more: 1 or 2.")
 @click.option("-v", "more", count=True, help="As --verbose 1; -vv as --verbose 2.")
 def command(
     file: str,
@@ -261,6 +250,8 @@ def command(
     from usernet.tun import candidates
 
     names = candidates.parse_candidates(tun if tun is not None else candidates.default_candidates())
+    if (run_hooks or cleanup) and names == (candidates.USERSPACE,):
+        raise click.UsageError(f"{'--cleanup' if cleanup else '--run-hooks'} needs --tun and the interface's name.")
     if cleanup:
         _clean_up(names)
         return

@@ -54,8 +54,8 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
     for line in (*status["listeners"], *status["forwards"]):
         yield f"  {line}"
     yield (
-        f"  {count(status['streams_total'], 'stream')} of {count(status['clients'], 'client')}, {status['accepted']} "
-        f"clients since the start; "
+        f"  {count(status['streams_total'], 'stream')} of {count(status['clients'], 'client')}, "
+        f"{count(status['accepted'], 'client')} since the start; "
         f"{rate(status['rx_rate'])} in, {rate(status['tx_rate'])} out"
     )
     for trouble in status["health"]:
@@ -63,9 +63,10 @@ def lines(status: dict[str, Any]) -> Iterator[str]:
 
 
 def peer_lines(status: dict[str, Any]) -> Iterator[str]:
-    """Address, name, `active; direct ENDPOINT`, `idle` or `-`, bytes: as `tailscale status` has them."""
+    """Address or network, name, `active; direct ENDPOINT`, `idle` or `-`, bytes: as `tailscale status` has them."""
     for peer in status["peers"]:
-        address = peer["allowed_ips"][0].partition("/")[0] if peer["allowed_ips"] else "-"
+        first = peer["allowed_ips"][0] if peer["allowed_ips"] else "-"
+        address = first.removesuffix("/128" if ":" in first else "/32")
         yield (
             f"{address:<20} {peer['public_key'][:8]}...  {_state(peer, status['at'])}, "
             f"tx {amount(peer['tx_bytes'])} rx {amount(peer['rx_bytes'])}"

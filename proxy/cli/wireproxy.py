@@ -33,7 +33,7 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     "-v", "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version."
 )
 def command(path: str | None, silent: bool, daemon: bool, info: str | None, configtest: bool) -> None:
-    """Do what wireproxy does with its file, without -c /etc/wireproxy/wireproxy.conf or ~/.config/wireproxy.conf.
+    """Do what wireproxy does with its file: that of -c, else /etc/wireproxy/wireproxy.conf or ~/.config/wireproxy.conf.
 
     As there, and other than with `usernet run`: a [Peer] without AllowedIPs takes everything, nothing listens but what
     the file names, and a proxy that is open to other machines starts without a password, with a warning.

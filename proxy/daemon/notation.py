@@ -12,7 +12,10 @@ from usernet.errors import UsernetError
 
 _HOST = r"\[[^\]]*\]|[^\[\]:]*"
 _FORWARD = re.compile(rf"(?:(?P<source>{_HOST}):)?(?P<port>\d+):(?P<target>(?:{_HOST}):\d+)(?::(?P<kinds>[A-Za-z,]+))?")
-_REMEDY = "write [SOURCE_HOST:]SOURCE_PORT:HOST:PORT[:TCP,UDP], such as 127.0.0.1:8080:10.0.0.1:80"
+_REMEDIES = {
+    "--forward": "write [SOURCE_HOST:]SOURCE_PORT:HOST:PORT[:TCP,UDP], such as 127.0.0.1:8080:10.0.0.1:80",
+    "--remote": "write PORT:HOST:PORT[:TCP,UDP], such as 8080:127.0.0.1:80",
+}
 
 Kind = Literal["tcp", "udp"]
 
@@ -50,7 +53,7 @@ def parse_remote(text: str) -> list[ServerTunnel]:
 def _split(text: str, flag: str) -> tuple[str, str, str, list[Kind]]:
     match = _FORWARD.fullmatch(text)
     if match is None:
-        raise BadForward(f"{flag} {shown(text)}: this is no forward; {_REMEDY}")
+        raise BadForward(f"{flag} {shown(text)}: this is no forward; {_REMEDIES[flag]}")
     kinds: list[Kind] = []
     for word in (match["kinds"] or "TCP").upper().split(","):
         if word == "TCP":
@@ -58,5 +61,5 @@ def _split(text: str, flag: str) -> tuple[str, str, str, list[Kind]]:
         elif word == "UDP":
             kinds.append("udp")
         else:
-            raise BadForward(f"{flag} {shown(text)}: {shown(word)} is neither TCP nor UDP; {_REMEDY}")
+            raise BadForward(f"{flag} {shown(text)}: {shown(word)} is neither TCP nor UDP; {_REMEDIES[flag]}")
     return match["source"] or "", match["port"], match["target"], list(dict.fromkeys(kinds))

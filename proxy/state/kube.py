@@ -50,7 +50,7 @@ class KubeStore:
     def in_cluster(cls, secret: str) -> KubeStore:
         host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
         if not host:
-            raise StoreError(f"--state kube:{secret}: this is no pod: KUBERNETES_SERVICE_HOST is not set")
+            raise StoreError(f"--state kube:{secret}: this is no pod: KUBERNETES_SERVICE_HOST is not set; name a file")
         return cls(secret, host, int(port))
 
     def read(self, key: str) -> bytes:

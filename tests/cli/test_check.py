@@ -47,11 +47,10 @@ def test_problems(file: Path) -> None:
     file.write_text(GOOD.replace("Address", "Adress").replace("0.0.0.0/0", "0.0.0.0/40"))
     done = usernet("check", str(file))
     assert done.returncode == 1
-    first, second, third, last = done.stdout.splitlines()
-    assert first.startswith(f"{file}:1: [Interface] has no Address; ")
-    assert second == f"{file}:3: [Interface] has no key 'Adress'; did you mean Address?"
-    assert third.startswith(f"{file}:8: AllowedIPs: '40' is not a number from 0 to 32; ")
-    assert last == f"{file}: cannot be used: 3 problems"
+    first, second, last = done.stdout.splitlines()
+    assert first == f"{file}:3: [Interface] has no key 'Adress'; did you mean Address?"
+    assert second.startswith(f"{file}:8: AllowedIPs: '40' is not a number from 0 to 32; ")
+    assert last == f"{file}: cannot be used: 2 problems"
 
 
 def test_a_peer_with_our_own_key(file: Path) -> None:
@@ -68,7 +67,7 @@ def test_no_such_file(tmp_path: Path) -> None:
 
 
 def test_run_refuses_a_bad_file_with_all_its_problems(file: Path) -> None:
-    file.write_text(GOOD.replace("Address", "Adress"))
+    file.write_text(GOOD.replace("Address", "Adress").replace("0.0.0.0/0", "0.0.0.0/40"))
     done = usernet("run", str(file))
     assert done.returncode == 1
     assert done.stderr.count(str(file)) == 3
@@ -120,7 +119,7 @@ def test_a_loop_that_is_not_installed(command: list[str], file: Path, tmp_path: 
 def test_a_timeout_that_is_no_number(file: Path) -> None:
     done = usernet("run", str(file), "--dial-timeout", "nan")
     assert done.returncode == 2
-    assert "nan is not a number of seconds" in done.stderr
+    assert "'nan' is not a valid number of seconds" in done.stderr
 
 
 def test_version() -> None:

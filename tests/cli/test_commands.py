@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cli.status import peer_lines
 from tests.cli.support import Daemon, usernet
 from tests.cli.terminal import Terminal
 from tests.cli.test_run import FAR, NEAR, Far, far_peer, port_of
@@ -84,6 +85,16 @@ async def test_status(running: Running) -> None:
     found = json.loads(await running.said("status", "--json"))
     assert (found["name"], found["verdict"]["state"], len(found["peers"])) == ("wg7", "up", 1)
     assert found["pid"] == running.daemon.process.pid
+
+
+def test_a_peer_of_status_is_named_by_its_address_or_its_network() -> None:
+    peer = {"public_key": "k" * 44, "latest_handshake": None, "endpoint": None, "tx_bytes": 0, "rx_bytes": 0}
+    for allowed, shown in (
+        (["10.0.0.1/32"], "10.0.0.1"), (["fd00::1/128"], "fd00::1"), (["0.0.0.0/0", "::/0"], "0.0.0.0/0"),
+        (["fd00::/32"], "fd00::/32"), ([], "-"),
+    ):  # fmt: skip
+        (line,) = peer_lines({"at": 0.0, "peers": [{**peer, "allowed_ips": allowed}]})
+        assert line.split()[0] == shown
 
 
 async def test_watching_ends_with_the_daemon(running: Running) -> None:

@@ -24,6 +24,7 @@ from proxy.demo.client import request
 from proxy.demo.website import Website
 from tests.cli.support import Daemon
 from tests.cli.support import usernet as usernet_command
+from tests.config.test_parser import GOOD
 from tests.support.certificates import Authority
 from usernet.config import parse
 
@@ -343,3 +344,23 @@ async def test_containerboots_variables(far: Far, tmp_path: Path) -> None:
     assert (tmp_path / "state" / "wg.state").exists()
     assert await daemon.stop() == 0
     assert "tskey-auth-secret" not in daemon.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--idle-timeout", "x"), "'x' is not a valid number of seconds"),
+        (("--port", "x"), "'x' is not a valid whole number"),
+        (("--run-hooks",), "--run-hooks needs --tun and the interface's name"),
+        (("--cleanup",), "--cleanup needs --tun and the interface's name"),
+        (("--debug", "9080"), "--debug: '9080' has no host; write host:port, such as 127.0.0.1:9080"),
+        (("--local-addr", "x"), "--local-addr: 'x' has no port; write host:port, such as 127.0.0.1:1080"),
+    ],
+)
+def test_flags_that_make_no_sense(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    file = tmp_path / "wg.conf"
+    file.touch(mode=0o600)
+    file.write_text(GOOD)
+    done = usernet_command("run", str(file), "--state", "mem:", *flags)
+    assert done.returncode != 0
+    assert said in done.stderr

@@ -46,3 +46,5 @@ def test_remote() -> None:
     for text in ("10.0.0.2:8080:localhost:80", "0:localhost:80", "80:localhost:0", "x"):
         with pytest.raises(BadForward, match=r"^--remote "):
             parse_remote(text)
+    with pytest.raises(BadForward, match=r"no forward; write PORT:HOST:PORT"):
+        parse_remote("x")

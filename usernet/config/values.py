@@ -207,7 +207,8 @@ def target(text: str) -> tuple[str, int]:
 
 def bind_address(text: str) -> tuple[str, int]:
     """`host:port`, `[IPv6]:port`, or `:port` for every address; port 0 is any."""
-    return _host_and_port(text, "write host:port, such as 127.0.0.1:1080")
+    port = text if text.isascii() and text.isdigit() else "1080"
+    return _host_and_port(text, f"write host:port, such as 127.0.0.1:{port}")
 
 
 def _host_and_port(text: str, remedy: str) -> tuple[str, int]:

@@ -52,7 +52,9 @@ async def start(network: Engine) -> None:
         if error.errno == errno.EADDRINUSE:
             raise StartError(f"UDP port {port} is in use; end what uses it, or choose another with --port") from None
         where = f" on UDP port {port}" if port else ""
-        raise StartError(f"the tunnel cannot start{where}: {error.strerror or error}") from error
+        why = (error.strerror or str(error)).removeprefix(f"UDP port {port}: ")
+        remedy = "; choose one from 1024 up" if error.errno == errno.EACCES and port else ""
+        raise StartError(f"the tunnel cannot start{where}: {why}{remedy}") from error
 
 
 @contextlib.contextmanager

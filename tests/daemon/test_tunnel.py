@@ -17,14 +17,18 @@ class Failing:
         self.listen_port = port
 
     async def start(self) -> None:
-        raise OSError(self.code, "the kernel's word")
+        raise OSError(self.code, f"UDP port {self.listen_port}: the kernel's word")
 
 
 @pytest.mark.parametrize(
     ("code", "port", "said"),
     [
         (errno.EADDRINUSE, 51820, "UDP port 51820 is in use; end what uses it, or choose another with --port"),
-        (errno.EACCES, 53, "the tunnel cannot start on UDP port 53: the kernel's word"),
+        (
+            errno.EACCES,
+            53,
+            "the tunnel cannot start on UDP port 53: the kernel's word; choose one from 1024 up",
+        ),
         (errno.EMFILE, 0, "the tunnel cannot start: the kernel's word"),
     ],
 )

@@ -1,7 +1,7 @@
 """The composition root: a configuration and flags -> a tunnel, a proxy in front of it, forwards, and what is said.
 
-The stages of `Daemon.run`: tunnel up -> listeners and forwards open -> hello -> serve, through any number of `reload`s,
-until a signal -> the listeners, then the tunnel, closed.
+The stages of `Daemon.run`: tunnel prepared -> listeners and forwards open -> hello -> nothing can fail any more, so the
+peers are spoken to -> serve, through any number of `reload`s, until a signal -> the listeners, then the tunnel, closed.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Daemon:
         self.network.on_event(wakeups.event)
         if self.keeper is not None:
             await self.keeper.begin()
-        await tunnel.start(self.network)
+        await tunnel.prepare(self.network)
         self.observer.start()
         try:
             async with contextlib.AsyncExitStack() as stack:
@@ -193,17 +193,18 @@ class Daemon:
             commit = await self.prepare(self.config, undo)
             undo.pop_all()
         commit()
-        await stack.enter_async_context(for_as_long(self.alive.run()))
-        if self.keeper is not None:
-            await stack.enter_async_context(for_as_long(self.keeper.run()))
         for line in hello(self.config, self.network, self.serving.bound, self.leading.bound):
             log.info("%s", line, extra=UNLIMITED)
         if any((self.options.info, self.options.debug, self.options.local_addr)):
             from proxy.daemon.showing import show  # few want it, and it brings an HTTP parser
 
             await show(self, stack)
-        stack.enter_context(tunnel.monitored(self.network, self._network_changed, self._mark))
+        self.network.begin()
         await self.controls.open()
+        await stack.enter_async_context(for_as_long(self.alive.run()))
+        if self.keeper is not None:
+            await stack.enter_async_context(for_as_long(self.keeper.run()))
+        stack.enter_context(tunnel.monitored(self.network, self._network_changed, self._mark))
         if self.config.stdio_tunnel is None:
             stack.enter_context(on_hangup(self.reloading.hung_up))
         await stack.enter_async_context(self.outside.told(lambda: self.serving.proxy.statistics().connections))

@@ -43,11 +43,11 @@ def make(
     )  # fmt: skip
 
 
-async def start(network: Engine) -> None:
-    """Raises StartError."""
+async def prepare(network: Engine) -> None:
+    """All but the first datagram, which `Engine.begin` lets go.  Raises StartError."""
     port = network.listen_port
     try:
-        await network.start()
+        await network.open()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise StartError(f"UDP port {port} is in use; end what uses it, or choose another with --port") from None

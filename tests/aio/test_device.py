@@ -173,7 +173,7 @@ class FakeSealer:
 class Bench:
     """A device between the three."""
 
-    def __init__(self, *, second_core: bool = False) -> None:
+    def __init__(self, *, second_core: bool = False, started: bool = True) -> None:
         self.log: list[str] = []
         self.sealer = FakeSealer(self.log)
         self.tunnel = FakeTunnel(self.log)
@@ -188,7 +188,8 @@ class Bench:
             self.events.append,
             self.sealer if second_core else None,  # type: ignore[arg-type]
         )
-        self.device.start()
+        if started:
+            self.device.start()
 
     def arrive(self, count: int = 1, size: int = 100) -> None:
         self.outer.arrived.append(DatagramBurst(ADDRESS, memoryview(bytes(count * size)), size, [size] * count))
@@ -347,6 +348,7 @@ async def test_a_turn_that_failed_is_made_up_for(monkeypatch: pytest.MonkeyPatch
     """Later, by the timer, with the deadline and the wake it did not come to; never over and over at once."""
     monkeypatch.setattr(device_module, "RETRY_SECONDS", 0.01)
     bench = Bench()
+    await turns()  # its first
     failures: list[float] = []
 
     def fail(now: float) -> None:
@@ -519,6 +521,21 @@ async def test_rejected_packets_come_back_as_errors(reason: str, size: int) -> N
     assert isinstance(message, IcmpError)
     assert message.kind is Kind.HOST_UNREACHABLE  # ICMP 3, 1; ICMPv6 1, 3: address unreachable
     assert message.quoted.destination == destination
+    bench.device.close()
+
+
+async def test_nothing_moves_before_the_start() -> None:
+    bench = Bench(started=False)
+    bench.inner.packets = [SuperPacket(b"early")]
+    bench.tunnel.deadline = 0.0
+    bench.device.wake()
+    bench.device.path_changed()
+    await turns()
+    bench.device.close()
+    assert bench.outer.sent == []
+    bench.device.start()
+    await turns()
+    assert bench.outer.sent == [b"early"]
     bench.device.close()
 
 

@@ -78,7 +78,7 @@ async def test_a_name_that_does_not_resolve_yet(
         bench.endpoints.add(KEY, "far.example.test", 51820)
         await bench.settle()
         assert "far.example.test does not resolve: Name or service not known" in bench.endpoints.trouble(KEY)
-        assert "does not resolve: Name or service not known; retrying" in caplog.text
+        assert "does not resolve: Name or service not known; it is asked again" in caplog.text
         await bench.endpoints.known(KEY)
     assert bench.names.asked == 4
     assert bench.moved == [OLD]

@@ -191,6 +191,22 @@ async def test_a_udp_port_in_use_is_named(far: Far) -> None:
     assert daemon.lines == [f"Error: UDP port {port} is in use; end what uses it, or choose another with --port"]
 
 
+async def test_a_start_that_fails_takes_nobodys_session(far: Far) -> None:
+    """A daemon with the same key runs already: a handshake of the second one would take its place with the peer."""
+    far.append("PersistentKeepalive = 25\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = f"127.0.0.1:{taken.getsockname()[1]}"
+        for flags in (("--socks5-server", busy), ("--debug", busy), ("--forward", f"{busy}:{FAR}:80")):
+            async with Daemon.start("run", str(far.file), "--socks5-server", "127.0.0.1:0", *flags) as daemon:
+                assert await daemon.end() == 1
+            assert "Address already in use" in daemon.text
+    (peer,) = far.network.peers()
+    assert peer.rx_bytes == 0
+    async with Daemon.start("run", str(far.file), "--socks5-server", "127.0.0.1:0") as daemon:
+        await daemon.line(r"handshake with \S{8}\.\.\. at 127\.0\.0\.1:\d+ completed in")
+        assert await daemon.stop() == 0
+
+
 async def test_starts_that_fail_do_not_run_away_from_the_clock(far: Far, tmp_path: Path) -> None:
     """Else other commands with the same key, which know nothing of that mark, would not get through for minutes."""
     state = tmp_path / "state"

@@ -16,7 +16,7 @@ class Failing:
         self.code = code
         self.listen_port = port
 
-    async def start(self) -> None:
+    async def open(self) -> None:
         raise OSError(self.code, f"UDP port {self.listen_port}: the kernel's word")
 
 
@@ -34,7 +34,7 @@ class Failing:
 )
 async def test_why_it_cannot_start(code: int, port: int, said: str) -> None:
     with pytest.raises(StartError) as caught:
-        await tunnel.start(Failing(code, port))  # type: ignore[arg-type]
+        await tunnel.prepare(Failing(code, port))  # type: ignore[arg-type]
     assert str(caught.value) == said
 
 

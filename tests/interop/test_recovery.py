@@ -36,6 +36,20 @@ def test_far_peer_restarted(gso_lab: Lab, usernet: subprocess.Popen[bytes]) -> N
     assert gso_lab.curl("--retry", "20", "--retry-all-errors", "--retry-delay", "1", f"http://{INNER_FAR}/")
 
 
+def test_a_second_start_that_fails_takes_no_session(gso_lab: Lab, usernet: subprocess.Popen[bytes]) -> None:
+    """With the same key, on a port of the first one's: the far peer never hears of it."""
+
+    def known() -> list[str]:
+        return [gso_lab.wg("show", gso_lab.device, what) for what in ("endpoints", "latest-handshakes")]
+
+    before = known()
+    config = gso_lab.config(keepalive=1)
+    with pytest.raises(RuntimeError, match="Address already in use"):
+        gso_lab.start_usernet(config, "--socks5-server", "127.0.0.1:1080", log="second.log", port=1)
+    assert known() == before
+    assert gso_lab.curl(f"http://{INNER_FAR}/", timeout=3)
+
+
 def test_far_address_changed(gso_lab: Lab, usernet: subprocess.Popen[bytes]) -> None:
     """The far peer sends from a new address: we follow it, in the middle of a transfer."""
     expected = gso_lab.blob("blob", SIZE)

@@ -64,24 +64,25 @@ class Device:
         self._scheduled: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._closed = False
+        self._is_running = False  # from start to close
 
     def start(self) -> None:
+        self._is_running = True
         self._packets.on_wake(self.wake)
         self._datagrams.on_readable(self._readable)
         if self._sealer is not None:
             self._sealer.start(self._sealed)
-        self._arm(boottime())
+        self.wake()  # for what has been asked of it before
 
     def close(self) -> None:
-        """Stop; what the link still has to say is sent if the socket takes it."""
-        if self._closed:
+        """Stop; what the link still has to say is sent if the socket takes it.  Nothing, where it was not started."""
+        if not self._is_running:
             return
         try:
             self._turn(receive=False)
         except Exception:  # noqa: BLE001 - whatever it was, this is the end
             log.exception("the last turn of the tunnel's pump failed")
-        self._closed = True
+        self._is_running = False
         if self._sealer is not None:
             self._send_rest(self._sealer.close())
         self._datagrams.on_writable(None)
@@ -93,7 +94,7 @@ class Device:
     def wake(self) -> None:
         """The link has something to send, or an earlier deadline.  Cheap, and callable from within a turn."""
         self._woken = True
-        if not (self._in_turn or self._scheduled or self._unsent or self._closed):
+        if self._is_running and not (self._in_turn or self._scheduled or self._unsent):
             self._scheduled = self._loop.call_soon(self._woken_turn)
 
     def _woken_turn(self) -> None:
@@ -131,7 +132,7 @@ class Device:
         if self._in_turn:  # asked for by an event's callback
             self._loop.call_soon(self.rebind, renew)
             return
-        if self._closed:
+        if not self._is_running:
             return
         self._turn(receive=True)
         if self._sealer is not None:
@@ -169,7 +170,7 @@ class Device:
         self._turn(receive=False)
 
     def _turn(self, *, receive: bool) -> None:
-        if self._closed:
+        if not self._is_running:
             return
         now = boottime()
         self._in_turn = True

@@ -86,6 +86,16 @@ class Engine(Inside):
 
     async def start(self) -> None:
         """Open the outer socket and start.  Raises OSError when its port is taken.  No handshake is waited for."""
+        await self.open()
+        self.begin()
+
+    def begin(self) -> None:
+        """Speak to the peers, and hear them."""
+        self._device.start()
+
+    async def open(self) -> None:
+        """The first half of `start`, for who has more to open that may fail: a handshake takes the session of whoever
+        has our key already, so none leaves before `begin`.  Raises OSError."""
         if self._started:
             raise RuntimeError("the network has been started already")
         loop = asyncio.get_running_loop()
@@ -120,7 +130,6 @@ class Engine(Inside):
         sealer = second_core(loop, self._tunnel, self._datagram_link, kernel)
         self._device = Device(loop, self._tunnel, self._datagram_link, link, self._on_event, sealer)
         self._peers.begin(self.config)
-        self._device.start()
 
     async def close(self) -> None:
         """Abort what is open, give what was closed a second to leave, and close the socket.  Idempotent."""

@@ -123,7 +123,7 @@ def test_as_somebody_who_may_not(tmp_path: Path, prepare: str) -> None:
     if prepare == "foreign file":
         FileStore(path).write("a", b"1")
     done = subprocess.run(
-        [sys.executable, str(WRITER), str(path), "1", "4321"], capture_output=True, text=True, timeout=30
+        [sys.executable, str(WRITER), str(path), "1", "4321"], input="\n", capture_output=True, text=True, timeout=30
     )
     assert done.returncode == 1
     assert f"state file {path}: Permission denied; name another with --state" in done.stderr
@@ -135,14 +135,17 @@ def test_killed_at_any_point_there_is_the_old_or_the_new(tmp_path: Path) -> None
     path = tmp_path / "s"
     chance = random.Random(11)
     last = 0
-    with subprocess.Popen([sys.executable, str(WRITER), str(path), "500"], stdout=subprocess.PIPE) as process:
+    command = [sys.executable, str(WRITER), str(path), "500"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         for _ in range(500):
+            process.stdin.write(b"\n")
             child, before = map(int, process.stdout.readline().split())
-            assert before == last
             time.sleep(chance.random() * 0.004)  # a point, and nothing that is waited for
             os.kill(child, signal.SIGKILL)
             assert process.stdout.readline() == b"gone\n"
+            assert before == last
             found = int(FileStore(path).read("number")) if path.stat().st_size > 3 else 0
             assert found >= last
             last = found

@@ -1,6 +1,7 @@
 """Writes one number after the other into the store of the path given, by a child that somebody kills, again and again.
 
-`python writer.py PATH TIMES [UID]`: each child's process id and the number before it are said on standard output.
+`python writer.py PATH TIMES [UID]`: each child's process id and the number before it are said on standard output, and
+that it is gone; each begins at a line on standard input, so that whoever kills them can look at the store in between.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ def number_in(store: FileStore) -> int:
 
 
 def main(path: Path, times: int) -> None:
+    parent = os.getpid()
     for _ in range(times):
+        if not sys.stdin.readline():
+            return
         store = FileStore(path)
         number = number_in(store)
         child = os.fork()
         if not child:
-            while True:
+            while os.getppid() == parent:
                 number += 1
                 store.write("number", b"%d" % number)
+            os._exit(0)
         print(child, number, flush=True)
         os.waitpid(child, 0)
         print("gone", flush=True)

@@ -376,6 +376,17 @@ def is_clean_but_for_the_interface(lab: Lab) -> bool:
     return "suppress" not in rules(lab) and "usernet" not in near(lab, "nft", "list", "ruleset")
 
 
+@pytest.fixture
+def device_for_all() -> Iterator[None]:
+    """As udev leaves it; without udev it is root's."""
+    device = Path("/dev/net/tun")
+    mode = device.stat().st_mode
+    device.chmod(0o666)
+    yield
+    device.chmod(mode & 0o777)
+
+
+@pytest.mark.usefixtures("device_for_all")
 def test_what_root_has_prepared_needs_no_privileges(persistent: Lab) -> None:
     config = persistent.config()
     shutil.chown(config, 4321)

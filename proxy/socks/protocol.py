@@ -54,6 +54,10 @@ class State(enum.Enum):
     DONE = enum.auto()
 
 
+# Looking a member up in its class takes 0.1 µs, a dozen times for each client.
+GREETING, LOGIN, DECIDING, REQUEST, DONE = State
+
+
 def encode_reply(code: int, host: str = "0.0.0.0", port: int = 0) -> bytes:
     """A reply (RFC 1928 section 6) with a bound address, or the name that RESOLVE_PTR found."""
     address = parse_address(host)
@@ -69,7 +73,7 @@ class Dialogue:
     def __init__(self, *, login_required: bool) -> None:
         self._buffer = bytearray()
         self._login_required = login_required
-        self._state = State.GREETING
+        self._state = GREETING
 
     def receive_data(self, data: bytes) -> None:
         self._buffer += data
@@ -81,25 +85,25 @@ class Dialogue:
 
     def next_event(self) -> Event | None:
         """The next thing to do, or None: more data, or a call of `login`, is needed."""
-        if self._state is State.GREETING:
+        if self._state is GREETING:
             return self._greeting()
-        if self._state is State.LOGIN:
+        if self._state is LOGIN:
             return self._login()
-        if self._state is State.REQUEST:
+        if self._state is REQUEST:
             return self._request()
         return None
 
     def login(self, right: bool) -> Send | Refuse:
         """The owner's decision on a Login.  A failure ends the connection (RFC 1929 section 2)."""
-        if self._state is not State.DECIDING:
+        if self._state is not DECIDING:
             raise RuntimeError("no login is waiting")
         if not right:
             return self._refuse(LOGIN_FAILED, "wrong-credentials")
-        self._state = State.REQUEST
+        self._state = REQUEST
         return Send(LOGIN_OK)
 
     def _refuse(self, data: bytes, reason: str) -> Refuse:
-        self._state = State.DONE
+        self._state = DONE
         self._buffer.clear()
         return Refuse(data, reason)
 
@@ -113,7 +117,7 @@ class Dialogue:
         if method not in buffer[2:end]:
             return self._refuse(bytes((5, NO_ACCEPTABLE)), "no-acceptable-method")
         del buffer[:end]
-        self._state = State.LOGIN if self._login_required else State.REQUEST
+        self._state = LOGIN if self._login_required else REQUEST
         return Send(bytes((5, method)))
 
     def _login(self) -> Event | None:
@@ -131,7 +135,7 @@ class Dialogue:
         end = at + 1 + buffer[at]
         event = Login(bytes(buffer[2:at]), bytes(buffer[at + 1 : end]))
         del buffer[:end]
-        self._state = State.DECIDING
+        self._state = DECIDING
         return event
 
     def _request(self) -> Event | None:
@@ -162,7 +166,7 @@ class Dialogue:
             return self._refuse(encode_reply(ADDRESS_TYPE_NOT_SUPPORTED), "address-type-not-supported")
         if port == 0 and command == CONNECT:  # of a peer that is still to come it may be unknown
             return self._refuse(encode_reply(GENERAL_FAILURE), "bad-port")
-        self._state = State.DONE
+        self._state = DONE
         return Request(command, host, port)
 
 

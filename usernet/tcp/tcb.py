@@ -10,6 +10,7 @@ An idle connection should weigh little (1.7 KB): scoreboard, reassembly queue an
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import Final
 
 from usernet.burst.packets import Drops, SuperPacket
@@ -126,10 +127,8 @@ class ControlBlock:
 
     def _prepare_headers(self, size: int) -> None:
         """For segments with a TCP header of `size` bytes and no payload."""
-        local, remote = self.flow.local, self.flow.remote
-        self.ack_header = header_before(local, remote, TCP, size)
-        base = pseudo_header_sum(local, remote, TCP, size) + self.ports + (size << 26) + (ACK << 16)
-        self.ack_base = (base + TIMESTAMP_OPTION * self.timestamps) % 65535
+        self.ack_header, base = _beginning(self.flow.local, self.flow.remote, size)
+        self.ack_base = (base + self.ports + TIMESTAMP_OPTION * self.timestamps) % 65535
 
     def set_state(self, event: Event, now: float) -> None:
         """The only place where a state changes; KeyError would be a bug, never a peer's doing."""
@@ -225,6 +224,13 @@ class ControlBlock:
         """Whether written bytes or our FIN are still unsent."""
         sender = self.sender
         return sender.nxt < sender.end + sender.fin
+
+
+@lru_cache(256)
+def _beginning(local: bytes, remote: bytes, size: int) -> tuple[bytes, int]:
+    """The IP header of a pure ACK with a TCP header of `size` bytes, and the checksum's share of all but the ports."""
+    total = pseudo_header_sum(local, remote, TCP, size) + (size << 26) + (ACK << 16)
+    return header_before(local, remote, TCP, size), total % 65535
 
 
 def receive_scale(settings: TcpSettings) -> int:

@@ -16,6 +16,7 @@ import click
 
 from proxy.cli.ranges import Seconds
 from proxy.replies import reason
+from usernet.aio.peers import Memory
 from usernet.config import Config
 from usernet.errors import UsernetError
 
@@ -49,12 +50,15 @@ def command(arguments: tuple[str, ...], dial_timeout: float) -> None:
     if len(arguments) not in (2, 3):
         raise click.UsageError("HOST and PORT are needed, with or without a FILE before them.")
     file, (host, port) = arguments[:-2], (arguments[-2], _port(arguments[-1]))
+    from proxy.admin.paths import name_of
     from proxy.cli.files import load
     from proxy.daemon import logs, process
+    from proxy.daemon.keeping import borrowed
 
     logs.set_up_log(0)
     if file:
-        main = _through_file(load(file[0]), host, port, dial_timeout)
+        config = load(file[0])
+        main = _through_file(config, borrowed(name_of(file[0])), host, port, dial_timeout)
     else:
         main = _through_proxy(_proxy_url(), host, port, dial_timeout)
     ended_by = 0
@@ -94,11 +98,11 @@ def _port(text: str) -> int:
     return int(text)
 
 
-async def _through_file(config: Config, host: str, port: int, dial_timeout: float) -> None:
+async def _through_file(config: Config, memory: Memory, host: str, port: int, dial_timeout: float) -> None:
     import usernet
     from proxy.stdio import PIECE
 
-    async with usernet.open_tunnel(config, port=0, dial_timeout=dial_timeout) as network:
+    async with usernet.open_tunnel(config, port=0, dial_timeout=dial_timeout, memory=memory) as network:
         try:
             streams = await network.open_connection(host, port, limit=PIECE)
         except OSError as error:

@@ -32,8 +32,10 @@ def command(where: str | None, file: str | None, as_json: bool) -> None:
 
 
 def _of_file(where: str | None, file: str) -> dict[str, Any]:
+    from proxy.admin.paths import name_of
     from proxy.cli.files import load
     from proxy.daemon import netcheck, process
+    from proxy.daemon.keeping import borrowed
 
     config = load(file)
     daemon = with_key_of(where, config)
@@ -43,7 +45,7 @@ def _of_file(where: str | None, file: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     async def main() -> None:
-        found.update(await netcheck.check_alone(config))
+        found.update(await netcheck.check_alone(config, borrowed(name_of(file))))
 
     process.run(main())
     return found

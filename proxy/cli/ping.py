@@ -12,6 +12,7 @@ import click
 from proxy.cli.asking import path_of, which, with_key_of
 from proxy.cli.files import load
 from proxy.cli.ranges import Whole
+from usernet.aio.peers import Memory
 from usernet.config import Config
 from usernet.errors import DialError, NameNotFound, NoRoute
 
@@ -33,7 +34,9 @@ def command(where: str | None, arguments: tuple[str, ...], count: int) -> None:
     usernet ping 10.0.0.1
     usernet ping wg0.conf www.example.org -c 1
     """
+    from proxy.admin.paths import name_of
     from proxy.daemon import logs, process
+    from proxy.daemon.keeping import borrowed
 
     if len(arguments) not in (1, 2):
         raise click.UsageError("ADDR is needed, with or without a FILE before it.")
@@ -49,7 +52,7 @@ def command(where: str | None, arguments: tuple[str, ...], count: int) -> None:
 
     async def main() -> None:
         nonlocal answered
-        answered = await ping(config, address, count)
+        answered = await ping(config, address, count, borrowed(name_of(arguments[0])))
 
     process.run(main())
     sys.exit(0 if answered else 1)
@@ -80,12 +83,12 @@ def _by_daemon(path: Path | None, host: str, count: int) -> int:
     return answered
 
 
-async def ping(config: Config, host: str, count: int) -> int:
-    """Prints a line each; how many were answered."""
+async def ping(config: Config, host: str, count: int, memory: Memory) -> int:
+    """Prints a line each; how many were answered.  `memory`: where our timestamps begin."""
     import usernet
 
     answered = 0
-    async with usernet.open_tunnel(config, port=0) as network:
+    async with usernet.open_tunnel(config, port=0, memory=memory) as network:
         for number in range(1, count + 1):
             began = time.monotonic()
             try:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from proxy.daemon.process import log
-from proxy.state.store import NoValue, Store, StoreError
+from proxy.state.store import MemoryStore, NoValue, Store, StoreError
 from usernet.aio.engine import Engine
 from usernet.aio.peers import Memory
 from usernet.burst.packets import Address
@@ -32,6 +32,7 @@ RENEW_NS: Final = AHEAD_NS // 2  # when less of that is left the mark is moved
 # And beyond a timestamp that is itself beyond the clock: sixty handshakes, since each adds 17 ms.  So little that
 # starts that end in crashes, one after the other, do not run away from the clock.
 STEP_NS: Final = 10**9
+BORROWED_NS: Final = STEP_NS // 4  # sixteen handshakes
 PRIVATE_KEY: Final = "private-key"
 TUNNEL: Final = "tunnel"
 
@@ -52,6 +53,35 @@ def remembered(store: Store, name: str, wall_ns: Callable[[], int] = time.time_n
     if wall_ns() < timestamp - AHEAD_NS:
         log.warning("this machine's clock is behind that of an earlier start; handshakes go on from there")
     return Memory(timestamp, endpoints)
+
+
+def borrowed(name: str, wall_ns: Callable[[], int] = time.time_ns) -> Memory:
+    """Where the timestamps begin of a command that opens the tunnel by itself for a moment, without a daemon.
+
+    One that was killed has left a mark that lies ahead of the clock, and the next may have begun there: below it the
+    peer hears nobody.  A piece behind the mark is the command's own, and the mark moves beyond it: by less than such a
+    command takes, so that many of them do not run away from the clock.  Not where a daemon lives: what it says lies
+    before its mark, so that it would not be heard after us until the clock has come there.
+    """
+    from proxy.state import file, opening
+
+    path = opening.left_by(name)
+    try:
+        left = Memory() if path is None else remembered(MemoryStore(file.load(path)), name, wall_ns)
+        if path is None or left.timestamp_ns <= wall_ns():
+            return Memory()
+        store = file.FileStore(path)
+        store.write(f"{name}.{TUNNEL}", _encoded(Memory(left.timestamp_ns + BORROWED_NS, left.endpoints)))
+        store.close()
+    except (OSError, StoreError) as error:
+        log.debug("handshakes go by the clock alone: %s", error)
+        return Memory()
+    return Memory(left.timestamp_ns)
+
+
+def _encoded(memory: Memory) -> bytes:
+    endpoints = {key.hex(): list(address) for key, address in memory.endpoints.items()}
+    return json.dumps({"timestamp_ns": memory.timestamp_ns, "endpoints": endpoints}).encode()
 
 
 def _address(value: list[Any]) -> Address:
@@ -150,13 +180,7 @@ class Keeper:
             self.trouble = ""
 
     async def _write(self, memory: Memory) -> None:
-        text = json.dumps(
-            {
-                "timestamp_ns": memory.timestamp_ns,
-                "endpoints": {key.hex(): list(address) for key, address in memory.endpoints.items()},
-            }
-        )
-        await self._writer.write(text.encode())
+        await self._writer.write(_encoded(memory))
         self._written = memory
 
 

@@ -22,6 +22,7 @@ import usernet
 from proxy.daemon.narrator import format_endpoint, short_key
 from usernet.aio.endpoints import host_look_up
 from usernet.aio.engine import Engine
+from usernet.aio.peers import Memory
 from usernet.burst.packets import Address
 from usernet.config import Config, Peer
 from usernet.monitor import source_of
@@ -61,26 +62,31 @@ async def check(network: Engine, config: Config) -> dict[str, Any]:
     return found
 
 
-async def check_alone(config: Config) -> dict[str, Any]:
-    """The same, of tunnels that are opened for it: where a name has several addresses each is tried."""
-    async with usernet.open_tunnel(config, port=0) as network:
+async def check_alone(config: Config, memory: Memory = Memory()) -> dict[str, Any]:  # noqa: B008  (frozen)
+    """The same, of tunnels that are opened for it: where a name has several addresses each is tried.
+
+    `memory`: where our timestamps begin.
+    """
+    async with usernet.open_tunnel(config, port=0, memory=memory) as network:
         found = await check(network, config)
+        latest = network.latest_timestamp_ns
     for peer, shown in zip(config.peers, found["peers"], strict=True):
         if len(shown["addresses"]) > 1 and peer.endpoint is not None:
-            shown["answers"] = {
-                address: await _answer(config, replace(peer, endpoint=(address, peer.endpoint[1])))
-                for address in shown["addresses"][:ADDRESSES]
-            }
+            shown["answers"] = answers = {}
+            for address in shown["addresses"][:ADDRESSES]:
+                one = replace(config, peers=(replace(peer, endpoint=(address, peer.endpoint[1])),))
+                async with usernet.open_tunnel(one, port=0, memory=Memory(latest)) as alone:
+                    answers[address] = await _answer(alone, peer)
+                    latest = alone.latest_timestamp_ns
             if shown["trouble"] == SILENT and any(shown["answers"].values()):
                 shown["trouble"] = ""  # it is one of the others that answers
     found["findings"] = list(findings(found, network.mtu))
     return found
 
 
-async def _answer(config: Config, peer: Peer) -> float | None:
-    """The milliseconds that a handshake took, in a tunnel to this peer only."""
-    async with usernet.open_tunnel(replace(config, peers=(peer,)), port=0) as network:
-        took = await network.shake_hands(peer.public_key, SECONDS)
+async def _answer(network: Engine, peer: Peer) -> float | None:
+    """The milliseconds that a handshake took."""
+    took = await network.shake_hands(peer.public_key, SECONDS)
     return None if took is None else round(took * 1000, 1)
 
 

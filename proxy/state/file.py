@@ -1,7 +1,8 @@
 """A store in a file: JSON, its values in base64, for us alone.
 
 A write makes another file beside it, has it on the disk, puts it in the first one's place, and has that on the disk,
-too: whenever the machine stops, there is the old file or the new one.
+too: whenever the machine stops, there is the old file or the new one.  Whoever may write more of it keeps it locked, so
+that others see whether it lives.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import stat
@@ -29,6 +32,7 @@ class FileStore:
         """Reads it, and proves that it can be written.  Raises StoreError."""
         self.where = str(path)
         self._path = path
+        self._held = -1
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._values = load(path)
@@ -66,15 +70,31 @@ class FileStore:
                 file.write(text + "\n")
                 file.flush()
                 os.fsync(handle)
-            os.rename(temporary, self._path)
+            held = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except BaseException:
             os.unlink(temporary)
             raise
+        try:
+            with contextlib.suppress(OSError):  # not every file system has locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+            os.rename(temporary, self._path)
+        except BaseException:
+            os.close(held)
+            os.unlink(temporary)
+            raise
+        self.close()
+        self._held = held
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    def close(self) -> None:
+        """Let it go.  So does the end of the process."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     def read(self, key: str) -> bytes:
         try:
@@ -89,6 +109,21 @@ class FileStore:
         except OSError as error:
             raise self._failed(error) from None
         self._values = values
+
+
+def is_held(path: Path) -> bool:
+    """Whether whoever wrote it lives, and may write again."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    finally:
+        os.close(handle)
+    return False
 
 
 def load(path: Path) -> dict[str, bytes]:

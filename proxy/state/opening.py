@@ -19,6 +19,14 @@ def default_directory() -> Path:
     return Path(home, "usernet")
 
 
+def left_by(name: str) -> Path | None:
+    """The default file, if there is one, of a daemon of this name that lives no longer."""
+    from proxy.state.file import is_held
+
+    path = default_directory() / f"{name}.state"
+    return path if path.exists() and not is_held(path) else None
+
+
 def open_store(where: str) -> Store:
     """By the text of --state: a path, `mem:`, `kube:SECRET` or `arn:aws:ssm:...`.  Raises StoreError."""
     if where == "mem:":

@@ -216,3 +216,20 @@ def test_usage(arguments: list[str], tmp_path: Path) -> None:
     done = usernet("nc", *arguments)
     assert done.returncode == 2
     assert "Error: " in done.stderr
+
+
+async def test_after_a_daemon_that_was_killed(far: Far, tmp_path: Path) -> None:
+    """Twice, so that the peer has heard timestamps that lie ahead of the clock."""
+    for _ in range(2):
+        async with Daemon.start(
+            "run", str(far.file), "--socks5-server", "127.0.0.1:0", "--statedir", str(tmp_path)
+        ) as one:
+            await one.line("handshake with .* completed")
+    env = {"STATE_DIRECTORY": str(tmp_path)}
+    async with await far.network.start_server(closing(echo), None, PORT):
+        for _ in range(2):
+            process = await start(str(far.file), FAR, str(PORT), "--dial-timeout", "3", env=env)
+            assert await process.communicate(b"hello") == (b"hello", b"")
+    async with Daemon.start("run", str(far.file), "--socks5-server", "127.0.0.1:0", "--statedir", str(tmp_path)) as one:
+        await one.line("handshake with .* completed in (\\d+|0\\.\\d+ s|[\\d.]+ ms)")
+        assert await one.stop() == 0

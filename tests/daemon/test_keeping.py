@@ -10,12 +10,23 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
 from proxy.daemon import keeping
-from proxy.daemon.keeping import AHEAD_NS, RENEW_NS, STEP_NS, Keeper, private_key, remembered
+from proxy.daemon.keeping import (
+    AHEAD_NS,
+    BORROWED_NS,
+    RENEW_NS,
+    STEP_NS,
+    Keeper,
+    borrowed,
+    private_key,
+    remembered,
+)
 from proxy.daemon.process import for_as_long
+from proxy.state.file import FileStore, load
 from proxy.state.store import MemoryStore, Store, StoreError
 from tests.support.networks import RIGHT, Pair, udp_pair
 from usernet import Memory
@@ -222,3 +233,41 @@ async def test_a_network_goes_on_from_what_is_remembered() -> None:
     async with udp_pair(memory=Memory(floor)) as pair:
         await pair.left.ping(RIGHT)
         assert pair.left.latest_timestamp_ns > floor
+
+
+def left(tmp_path: Path, ahead_ns: int) -> tuple[Path, int]:
+    """The file of a daemon that is gone, and its mark, which lies so far ahead of the clock."""
+    path, mark = tmp_path / "wg0.state", time.time_ns() + ahead_ns
+    store = FileStore(path)
+    store.write("wg0.tunnel", json.dumps({"timestamp_ns": mark, "endpoints": {KEY.hex(): ["192.0.2.1", 7]}}).encode())
+    store.close()
+    return path, mark
+
+
+def test_a_command_goes_on_from_the_mark_of_a_daemon_that_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    assert borrowed("wg0") == Memory()
+    path, mark = left(tmp_path, AHEAD_NS)
+    assert [borrowed("wg0").timestamp_ns for _ in range(3)] == [mark + n * BORROWED_NS for n in range(3)]
+    found = remembered(MemoryStore(load(path)), "wg0")
+    assert found == Memory(mark + 3 * BORROWED_NS, {KEY: ("192.0.2.1", 7)}), "the next daemon begins beyond"
+    assert borrowed("other") == Memory()
+
+
+def test_a_command_goes_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where that is enough, where the daemon lives, and where the file is none of ours; and nothing is written."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path))
+    path, _ = left(tmp_path, -1)
+    before = path.read_bytes()
+    assert borrowed("wg0") == Memory()
+    assert path.read_bytes() == before
+    left(tmp_path, AHEAD_NS)
+    living = FileStore(path)
+    before = path.read_bytes()
+    assert borrowed("wg0") == Memory()
+    assert path.read_bytes() == before
+    living.close()
+    path.write_text("something else")
+    assert borrowed("wg0") == Memory()

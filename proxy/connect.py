@@ -125,18 +125,23 @@ class Handler(asyncio.Protocol, abc.ABC):
             self.wait()
             self._task = self.context.loop.create_task(self._verify(users, username, password))
             return
+        self._settle(user, username)
+
+    def _settle(self, user: str | None, username: bytes) -> None:
         self.client.user = user
+        if user is None and username:  # an HTTP client comes without at first
+            self.context.complain("%s: wrong user name or password", self.client.address)
         self.decided(user is not None)
 
     async def _verify(self, users: Users, username: bytes, password: bytes) -> None:
         try:
-            self.client.user = await users.verify(username, password)
+            user = await users.verify(username, password)
         except Exception:  # noqa: BLE001  (logged: out of memory, say; then nobody is let in, and nobody waits)
             log.exception("a password could not be checked")
-            self.client.user = None
+            user = None
         self._task = None
         self.read_on()
-        self.decided(self.client.user is not None)
+        self._settle(user, username)
 
     def dial(self, host: str, port: int) -> None:
         """By calls where that will do: a task, its future and its timeout cost 20 µs."""

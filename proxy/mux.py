@@ -13,11 +13,19 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from proxy.client import Client
-from proxy.session import Context, log
+from proxy.session import Context, log, say_farewell
 
 SOCKS4, SOCKS5, HTTP, TLS = "socks4", "socks5", "http", "tls"
 HANDSHAKE = 0x16  # RFC 8446 section 5.1: the record type that a hello is in
 METHOD_BYTES = frozenset((string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~").encode())  # RFC 9110 section 5.6.2
+
+# What to do about a client that speaks what its listener does not.
+REMEDIES = {
+    SOCKS5: ("SOCKS5", "--socks5-server"),
+    SOCKS4: ("SOCKS4", "--socks5-server"),
+    HTTP: ("HTTP", "--outbound-http-proxy-listen"),
+    TLS: ("TLS", "--http-proxy-tls-cert"),
+}
 
 Opener = Callable[[Context, Client, asyncio.Transport, bytes], None]
 
@@ -56,15 +64,36 @@ class Sniffer(asyncio.Protocol):
         context.deadlines.start(self, limits.linger_timeout if context.draining else limits.sniff_timeout)
 
     def data_received(self, data: bytes) -> None:
-        opener = self._openers.get(sniff(data[0]) or "")
+        protocol = sniff(data[0])
+        opener = self._openers.get(protocol or "")
         self._leave()
         if opener is None:
-            self._context.counters.refuse("unknown-protocol")
-            log.debug("closed a client whose first byte is 0x%02x", data[0])
-            self._context.sessions.add(self)
-            self._transport.close()
+            self._refuse(protocol, data[0])
             return
         opener(self._context, self.client, self._transport, data)
+
+    def _refuse(self, protocol: str | None, first: int) -> None:
+        context, transport = self._context, self._transport
+        context.counters.refuse("unknown-protocol")
+        context.sessions.add(self)
+        if protocol is None:
+            log.debug("closed a client whose first byte is 0x%02x", first)
+            transport.close()
+            return
+        spoken, flag = REMEDIES[protocol]
+        served = "SOCKS" if SOCKS5 in self._openers else "HTTP"
+        local = transport.get_extra_info("sockname") or ("", 0)
+        context.complain(
+            f"%s speaks {spoken}, which port %s does not: it speaks {served}; {flag} is for that",
+            self.client.address, local[1],
+        )  # fmt: skip
+        self.client.refuse(spoken, "unknown-protocol")
+        if protocol == HTTP:
+            from proxy.http.answer import fault
+
+            say_farewell(context, self, self.client, transport, fault(400, f"this port speaks {served}, and no HTTP"))
+        else:
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()

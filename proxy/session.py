@@ -26,6 +26,7 @@ log = logging.getLogger("usernet.proxy")
 
 SCRATCH = 256 << 10
 SWEEPS = 8  # per idle_timeout
+QUIET = 60.0  # s between two warnings of one kind that clients bring about: nobody fills the log
 IDLE_TIMEOUT = 7440.0  # s: RFC 5382 REQ-5 asks for 2 h 4 min at least
 
 
@@ -81,8 +82,8 @@ class Session(Protocol):
 
 class Context:
     __slots__ = (
-        "_scratch", "associations", "clients", "closing", "counters", "deadlines", "dialer", "draining", "handshakes",
-        "limits", "loop", "on_room", "open", "pace", "pages", "sessions", "via", "write",
+        "_quiet_until", "_scratch", "associations", "clients", "closing", "counters", "deadlines", "dialer", "draining",
+        "handshakes", "limits", "loop", "on_room", "open", "pace", "pages", "sessions", "via", "write",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dialer: Dialer, limits: Limits) -> None:
@@ -104,6 +105,16 @@ class Context:
         self.pages: OwnPages | None = None  # what HTTP clients may ask of the proxy itself
         self.via: bytes | None = None  # the name to say in Via fields, where they are wanted
         self._scratch: memoryview | None = None
+        self._quiet_until: dict[str, float] = {}  # by the template of a complaint
+
+    def complain(self, template: str, *args: object) -> None:
+        """Tell whoever runs the proxy of a client that goes about it the wrong way: now and then, or always with -v."""
+        now = self.loop.time()
+        if now < self._quiet_until.get(template, now):
+            log.info(template, *args)
+        else:
+            self._quiet_until[template] = now + QUIET
+            log.warning(template, *args)
 
     @property
     def scratch(self) -> memoryview:

@@ -1,4 +1,5 @@
-"""What the proxy itself says in HTTP: one line of text, and nothing of the request or of an exception."""
+"""What the proxy itself says in HTTP: one line of text, and nothing of the request or of an exception; more to who
+takes it for a web site."""
 
 from __future__ import annotations
 
@@ -42,6 +43,21 @@ def refusal(reply: Reply) -> bytes:
 def fault(status: int, reason: str) -> bytes:
     """For a request that is at fault itself."""
     return answer(status, reason, proxy_status("http_request_error", reason))
+
+
+def not_a_web_site(url: str, *, socks: bool, script: bool) -> bytes:
+    """For who takes the proxy for a web server.  `script`: there is a /proxy.pac for it."""
+    reason = "this is a proxy and not a web site"
+    lines = [
+        f"{reason}.  Enter it as the proxy of a program, such as:",
+        f"    curl -x {url} http://example.org/",
+        f"    export http_proxy={url} https_proxy={url}",
+    ]
+    if socks:
+        lines.append("It speaks SOCKS5 at the same address, too.")
+    if script:
+        lines.append(f"Browsers configure themselves by the address of a script: {url}/proxy.pac")
+    return answer(400, "\n".join(lines), proxy_status("http_request_error", reason))
 
 
 def challenge(*, close: bool) -> bytes:

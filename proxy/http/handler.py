@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from proxy.auth import parse_basic
 from proxy.client import Client
 from proxy.connect import Handler
-from proxy.http.answer import ESTABLISHED, challenge, fault, head_of, refusal
+from proxy.http.answer import ESTABLISHED, challenge, fault, head_of, not_a_web_site, refusal
 from proxy.http.head import HeadError, HeadScanner, RequestHead, parse_request, persists
+from proxy.http.own import authority_of, joined
 from proxy.http.target import parse_absolute, parse_connect
+from proxy.mux import SOCKS5
 from proxy.replies import Reply
 from proxy.session import Context, log
 
@@ -99,6 +101,8 @@ class HttpHandler(Handler):
             elif page is not None:
                 self.hold(b"")
                 self._task = self.context.loop.create_task(self._show(page))
+            elif head.target.startswith(b"/") and head.method != b"CONNECT":
+                self._explain(head)
             elif self.client.terms.users is None:
                 self._begin(head)
             else:
@@ -120,6 +124,21 @@ class HttpHandler(Handler):
             words = fault(500, "the page failed")
         self._task = None
         self.farewell(words)
+
+    def _explain(self, head: RequestHead) -> None:
+        """Somebody takes us for a web server.  We are named as they do, which leads here; a login would not help."""
+        self.context.counters.refuse("http-400")
+        self.client.refuse(head.method.decode(), "400")
+        local = (self.transport.get_extra_info("sockname") or ("localhost", 0))[:2]
+        secure = self.transport.get_extra_info("ssl_object") is not None
+        named, pages = authority_of(head, secure) or local, self.context.pages
+        self.farewell(
+            not_a_web_site(
+                f"{'https' if secure else 'http'}://{joined(*named)}",
+                socks=SOCKS5 in self.client.terms.protocols and not secure,
+                script=pages is not None and pages.has(b"/proxy.pac", named, local),
+            )
+        )
 
     def _own_page(self, head: RequestHead) -> bytes | Awaitable[bytes] | None:
         """No login is asked for it: browsers that fetch their configuration cannot give one."""

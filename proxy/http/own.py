@@ -60,18 +60,34 @@ class OwnPages:
         page = self._pages.get(path) or self._probes.get(path)
         if page is None or head.method not in (b"GET", b"HEAD"):
             return None
-        try:
-            host, port = parse_authority(head.meant.get(b"host", [b""])[0], 443 if secure else 80)
-        except HeadError:
+        named = authority_of(head, secure)
+        if named is None or not self._is_ours(named, local):
             return None
-        if not (host in self._hostnames or (port == local[1] and is_local(host, local[0]))):
-            return None
+        host, port = named
         if path in self._pages:
             client.ask(head.method.decode(), host, port)
             client.route = path.decode()
-        authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        content = page(Visit(host, authority, secure, client.terms))
+        content = page(Visit(host, joined(host, port), secure, client.terms))
         return _said(content, head, client) if isinstance(content, Content) else _later(content, head, client)
+
+    def _is_ours(self, named: tuple[str, int], local: tuple[str, int]) -> bool:
+        return named[0] in self._hostnames or (named[1] == local[1] and is_local(named[0], local[0]))
+
+    def has(self, path: bytes, named: tuple[str, int], local: tuple[str, int]) -> bool:
+        """Whether there is such a page for who calls the proxy so."""
+        return path in self._pages and self._is_ours(named, local)
+
+
+def authority_of(head: RequestHead, secure: bool) -> tuple[str, int] | None:
+    """What the Host field calls us, where it is well formed."""
+    try:
+        return parse_authority(head.meant.get(b"host", [b""])[0], 443 if secure else 80)
+    except HeadError:
+        return None
+
+
+def joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_local(host: str, address: str) -> bool:

@@ -39,6 +39,7 @@ NAMES = {
     RESOLVE: "RESOLVE",
     RESOLVE_PTR: "RESOLVE_PTR",
 }
+WITHOUT_LOGIN = ("no-acceptable-method", "socks4-without-login")
 
 
 class SocksHandler(Handler):
@@ -98,6 +99,9 @@ class SocksHandler(Handler):
     def _refuse(self, event: Refuse) -> None:
         self._dialogue = None
         self.context.counters.refuse(event.reason)
+        if event.reason in WITHOUT_LOGIN:
+            asked = "asks for no login" if self.client.terms.users is None else "asks for a user name and a password"
+            self.context.complain(f"%s cannot use {self.version} here, which {asked}", self.client.address)
         self.client.refuse(self.version, event.reason)
         self.farewell(event.data)
 

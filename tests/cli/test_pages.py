@@ -69,7 +69,8 @@ async def test_the_pages_of_a_daemon(far: Far) -> None:
 
 @pytest.mark.parametrize("place", ["0.0.0.0:0", ":0", "[::]:0"])
 async def test_others_are_not_shown_destinations_unasked(far: Far, place: str) -> None:
-    done = usernet("run", str(far.file), "--state", "mem:", "--socks5-server", "127.0.0.1:0", "--debug", place)
+    flags = ("--state", "mem:", "--socket", f"{far.file}.sock", "--socks5-server", "127.0.0.1:0")
+    done = usernet("run", str(far.file), *flags, "--debug", place)
     assert done.returncode == 1
     assert "Error: --debug: " in done.stderr
     assert "--allow-anyone" in done.stderr
@@ -77,7 +78,7 @@ async def test_others_are_not_shown_destinations_unasked(far: Far, place: str) -
 
 async def test_bad_addresses(far: Far) -> None:
     for flag in ("--debug", "--local-addr"):
-        done = usernet("run", str(far.file), "--state", "mem:", flag, "nonsense")
+        done = usernet("run", str(far.file), "--state", "mem:", "--socket", f"{far.file}.sock", flag, "nonsense")
         assert done.returncode == 1
         assert f"Error: {flag}: " in done.stderr
 

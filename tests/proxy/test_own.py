@@ -66,9 +66,11 @@ async def test_who_names_the_proxy_rightly() -> None:
 async def test_who_does_not(host: str) -> None:
     """The same answer as for any path of no origin."""
     async with bench(pages=PAGES) as made:
-        status, _, body = await ask(made, "GET /page HTTP/1.1", host.replace("PORT", str(made.port)))
+        named = host.replace("PORT", str(made.port))
+        status, _, body = await ask(made, "GET /page HTTP/1.1", named)
         assert status == 400
-        assert b"127" not in body
+        assert body == (await ask(made, "GET /other HTTP/1.1", named))[2]
+        assert b"/page" not in body
 
 
 @pytest.mark.parametrize(
@@ -96,8 +98,30 @@ async def test_no_login_is_asked() -> None:
     async with bench(pages=PAGES, credentials=Users([("me", "secret")])) as made:
         host = f"127.0.0.1:{made.port}"
         assert (await ask(made, "GET /page HTTP/1.1", host))[0] == 200
-        assert (await ask(made, "GET /other HTTP/1.1", host))[0] == 407
-        assert (await ask(made, "GET /page HTTP/1.1", "evil.example"))[0] == 407
+        assert (await ask(made, "GET /other HTTP/1.1", host))[0] == 400
+        assert (await ask(made, "GET /page HTTP/1.1", "evil.example"))[0] == 400
+        assert (await ask(made, "GET http://127.0.0.1/page HTTP/1.1", host))[0] == 407
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_who_takes_it_for_a_web_site_is_told_what_it_is(asked: bool) -> None:
+    pages = OwnPages({b"/proxy.pac": lambda visit: Content("text/x-test", b"")})
+    users = Users([("me", "secret")]) if asked else None
+    for given, script in ((pages, True), (None, False)):
+        async with bench(pages=given, credentials=users) as made:
+            url = f"http://127.0.0.1:{made.port}"
+            for line in ("GET / HTTP/1.1", "POST /index.html HTTP/1.1"):
+                status, head, body = await ask(made, line, f"127.0.0.1:{made.port}")
+                assert status == 400
+                assert b'details="this is a proxy and not a web site"' in head
+                assert f"curl -x {url} http://example.org/".encode() in body
+                assert b"SOCKS5 at the same address" in body
+                assert (f"{url}/proxy.pac".encode() in body) is script
+            _, _, body = await ask(made, "GET / HTTP/1.1", "proxy.example:80")
+            assert b"curl -x http://proxy.example:80 " in body
+            assert b"proxy.pac" not in body, "it would not be given to who calls us so"
+            _, _, body = await ask(made, "GET / HTTP/1.0", None)
+            assert f"curl -x {url} ".encode() in body
 
 
 async def test_head_and_query() -> None:
@@ -221,7 +245,7 @@ async def test_the_access_log_has_pages_and_no_probes() -> None:
         ("HEAD", "proxy.example:80", "/page", "200"),
         ("GET", own, "/slow", "503"),
         ("GET", own, "/broken", "500"),
-        ("HTTP", None, None, "400"),
+        ("GET", None, None, "400"),
     ]
     assert [json.loads(lines[at])["bytes_down"] for at in (0, 2)] == [size, len(alone) + len(b"\r\n\r\n")]
     assert "secret" not in "".join(lines)

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.accesslog import AccessLog
 from proxy.auth import Users
 from proxy.binding import bind
 from proxy.client import Terms
@@ -41,7 +42,9 @@ async def test_other_first_bytes_are_closed(first: int) -> None:
 
 async def test_protocols_of_a_listener() -> None:
     async with bench(protocols=["socks5"]) as made:
-        assert await (await made.client()).exchange(b"GET / HTTP/1.1\r\n\r\n") == b""
+        answer = await (await made.client()).exchange(b"GET / HTTP/1.1\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.endswith(b"\r\n\r\nthis port speaks SOCKS, and no HTTP\n")
         assert await (await made.client()).exchange(b"\x05\x00") == b"\x05\xff"
         assert await (await made.client()).exchange(b"\x04\x00") == b"\0\x5b" + bytes(6)
     async with bench(protocols=["http"]) as made:
@@ -273,6 +276,45 @@ async def test_close_ends_everything() -> None:
             await asyncio.open_connection("127.0.0.1", listener.port)
 
 
+async def test_who_goes_about_it_the_wrong_way_is_told_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """That is what a user sees who has set up a program wrongly; no stranger fills the log."""
+    caplog.set_level(logging.WARNING, "usernet")
+    lines: list[str] = []
+    log, users = AccessLog(lines.append, as_json=False), Users([("alice", "secret")])
+    wrong = LOGIN.replace(b"pa:ss:w", b"guesses")
+    basic = b"GET http://a/ HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YTpi\r\nConnection: close\r\n\r\n"
+    for protocols, data, said in (
+        (
+            ["socks5"],
+            b"GET / HTTP/1.1\r\n\r\n",
+            "speaks HTTP, which port PORT does not: it speaks SOCKS; --outbound",
+        ),
+        (["http"], HELLO, "speaks SOCKS5, which port PORT does not: it speaks HTTP; --socks5-server is for that"),
+        (["http"], b"\x04\x01", "speaks SOCKS4, which port PORT does not"),
+        (["http"], b"\x16\x03", "speaks TLS, which port PORT does not: it speaks HTTP; --http-proxy-tls-cert"),
+        (["socks5"], HELLO, "cannot use SOCKS5 here, which asks for a user name and a password"),
+        (["socks5"], b"\x04\x01", "cannot use SOCKS4 here, which asks for a user name and a password"),
+        (["socks5"], wrong, "wrong user name or password"),
+        (["http"], basic, "wrong user name or password"),
+    ):
+        caplog.clear()
+        async with bench(protocols=protocols, credentials=users, access_log=log) as made:
+            lines.clear()
+            for _ in range(3):
+                await (await made.client()).exchange(data)
+            assert caplog.text.count(said.replace("PORT", str(made.port))) == 1, (data, caplog.text)
+            assert len(caplog.records) == 1
+            assert len(lines) == 3
+    caplog.clear()
+    async with bench() as made:
+        await (await made.client()).exchange(b"\x05\x01\x02")
+        assert "cannot use SOCKS5 here, which asks for no login" in caplog.text
+    caplog.clear()
+    async with bench(credentials=users) as made:  # as every HTTP client asks at first
+        await (await made.client()).exchange(b"GET http://a/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert not caplog.records
+
+
 async def test_secrets_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with bench(credentials=Users([("alice", "pa:ss:w")])) as made:
@@ -290,7 +332,7 @@ async def test_probes_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     """Somebody who connects, says nothing or nonsense, and leaves."""
     caplog.set_level(logging.INFO, "usernet")
     async with bench() as made:
-        for data in (b"", b"\x16\x03\x01", b"\x05", b"GET"):
+        for data in (b"", b"\x80\x03\x01", b"\x05", b"GET"):
             client = await made.client()
             await client.send(data)
             client.end()

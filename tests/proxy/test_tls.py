@@ -134,12 +134,15 @@ async def relayed(
 
 async def test_the_other_protocols_of_the_port_stay(authority: Authority, certificate: Certificate) -> None:
     async with bench(certificate=certificate) as made:
-        plain = await (await made.client()).exchange(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        plain = await (await made.client()).exchange(b"GET * HTTP/1.1\r\nHost: x\r\n\r\n")
         assert plain.startswith(b"HTTP/1.1 400 ")
         assert await (await made.client()).exchange(b"\x05\x00") == b"\x05\xff"
         client = await connected(made, authority)
-        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.send(b"GET * HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await client.rest() == plain
+        client = await connected(made, authority)
+        await client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"curl -x https://x:443 " in await client.rest()
         client = await connected(made, authority)
         await client.send(b"\x05\x01\x00")  # TLS has HTTP in it
         assert await client.rest() == b""

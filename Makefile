@@ -31,7 +31,7 @@ netsim: $(VENV)/test
 
 # Needs root, network namespaces and real programs: see CONTRIBUTING.md.
 interop: $(VENV)/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m interop tests/interop $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m interop tests/interop $(ARGS)
 
 # Needs what interop needs, and rustc.
 bench: $(VENV)/bench

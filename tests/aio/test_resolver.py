@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.nameserver import NameServer
 from tests.support.networks import LEFT, LEFT6, LEFT_OUTER, RIGHT, RIGHT6, RIGHT_OUTER, config_of, key_pair
+from usernet.aio import reach
 from usernet.aio import resolver as resolver_module
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
@@ -318,6 +319,9 @@ async def test_a_silent_server_makes_the_tunnel_doubted(monkeypatch: pytest.Monk
         await net.resolve("www.example.test", family=4)
         doubted: list[bytes] = []
         monkeypatch.setattr(net._tunnel, "request_handshake", lambda key, now: doubted.append(key))
+        net.doubt(RIGHT)
+        assert not doubted  # it has just been heard
+        monkeypatch.setattr(reach, "DOUBTFUL", 0.0)
         server.twist = lambda query, response: None
         with pytest.raises(NameServerFailed):
             await net.resolve("four.example.test", family=4)

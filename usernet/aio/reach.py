@@ -17,6 +17,7 @@ from usernet.wireguard.tunnel import Tunnel
 if TYPE_CHECKING:
     from usernet.config import Config
 
+DOUBTFUL = 0.4  # s; a connection is stalled 0.6 s after what it sent first, at the soonest
 EVERY_ADDRESS = ("", "0.0.0.0", "::")
 
 
@@ -112,10 +113,16 @@ class Reach:
                 self._waiters.discard(waiter)
 
     def doubt(self, address: bytes) -> None:
-        """Something there does not answer: have its peer asked for a new session, at most every 5 s."""
+        """Something there does not answer: have its peer asked for a new session, at most every 5 s.
+
+        Not where the peer has just been heard: then it is the host behind it that is silent.
+        """
         public_key = self._tunnel.route(address)
-        if public_key is not None:
-            self._tunnel.request_handshake(public_key, boottime())
+        if public_key is None:
+            return
+        now, silent = boottime(), self._tunnel.unanswered_since(public_key)
+        if silent is not None and now - silent >= DOUBTFUL:
+            self._tunnel.request_handshake(public_key, now)
             self._wake()
 
     async def shake_hands(self, public_key: bytes, seconds: float) -> float | None:

@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from proxy.admin.paths import AlreadyRunning, SocketError, is_live, prepare
+from proxy.admin.paths import AlreadyRunning, SocketError, is_live, listener, prepare
 
 PATH_MAX: Final = 107  # unix(7): sun_path has 108 bytes, with the zero
 BACKLOG: Final = 32
@@ -135,7 +135,9 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _running(path: Path) -> AlreadyRunning:
-    return AlreadyRunning(f"already running: another process listens on {path}; end it, or choose another path")
+    pid = listener(path)
+    who = f"process {pid}" if pid else "another process"
+    return AlreadyRunning(f"already running: {who} listens on {path}; end it, or choose another path")
 
 
 def _refusal(path: Path, error: OSError, lock: Path | None = None) -> SocketError:

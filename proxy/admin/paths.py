@@ -7,6 +7,7 @@ may make that one, else (by `usernet wg`) in the directory `wireguard` beside th
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -96,7 +97,7 @@ def prepare(directory: Path, mode: int) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise SocketError(f"cannot make the directory {directory}: {error.strerror}") from None
+        raise SocketError(f"cannot make the directory {directory}: {error.strerror}; choose another path") from None
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if private else 0)
     try:
         fd = os.open(directory, flags)
@@ -132,6 +133,15 @@ def credentials(sock: socket.socket) -> tuple[int, int]:
         return 0, os.geteuid()
     pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return pid, uid
+
+
+def listener(path: Path) -> int:
+    """The process that listens there; 0 where that cannot be told."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        probe.connect(str(path))
+        return credentials(probe)[0]
+    return 0
 
 
 def is_live(path: Path) -> bool:

@@ -98,4 +98,6 @@ def main() -> None:
     except OSError as error:  # a full disk behind standard output, say
         where = f"{error.filename}: " if error.filename else ""
         click.ClickException(f"{where}{error.strerror or error}").show()
+        # What could not be written is still in the buffer, and Python would try once more, and complain, as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

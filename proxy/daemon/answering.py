@@ -132,4 +132,4 @@ def by_sockets(config: Config) -> list[ClientTunnel]:
 
 def shown(tunnel: ServerTunnel) -> str:
     """What a person is told of it."""
-    return f"forward: {tunnel.kind.upper()} port {tunnel.listen_port} to {format_endpoint(tunnel.target)}"
+    return f"forward: the tunnel's {tunnel.kind.upper()} port {tunnel.listen_port} to {format_endpoint(tunnel.target)}"

@@ -27,7 +27,8 @@ from usernet.wireguard.events import EndpointMoved, HandshakeCompleted, Handshak
 SETTLE: Final = 5.0  # s after a change: what follows soon is one write with it
 RETRY: Final = 60.0  # s after a write that failed
 LEAVE: Final = 0.5  # s that the last write may hold up the end
-AHEAD_NS: Final = 290 * 10**9  # how far the mark lies beyond the clock: what a far side would not call a jump (300 s)
+JUMP_NS: Final = 300 * 10**9  # what a far side would call one; starts that were killed lead there by a second each
+AHEAD_NS: Final = 290 * 10**9  # how far the mark lies beyond the clock
 RENEW_NS: Final = AHEAD_NS // 2  # when less of that is left the mark is moved
 # And beyond a timestamp that is itself beyond the clock: sixty handshakes, since each adds 17 ms.  So little that
 # starts that end in crashes, one after the other, do not run away from the clock.
@@ -50,7 +51,7 @@ def remembered(store: Store, name: str, wall_ns: Callable[[], int] = time.time_n
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         log.warning("--state %s: what is kept of %s makes no sense, and is not used", store.where, name)
         return Memory()
-    if wall_ns() < timestamp - AHEAD_NS:
+    if wall_ns() < timestamp - JUMP_NS:
         log.warning("this machine's clock is behind that of an earlier start; handshakes go on from there")
     return Memory(timestamp, endpoints)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import signal
@@ -70,7 +71,17 @@ def run(main: Coroutine[Any, Any, None], loop: str = "auto") -> None:
         main.close()
         raise
     with asyncio.Runner(loop_factory=factory) as runner:
+        runner.get_loop().set_exception_handler(_report)
         runner.run(main)
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no callback has caught.  That no descriptor is left for somebody who asks is nobody's fault in here."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        log.warning("%s: %s", context["message"], error.strerror)
+    else:
+        loop.default_exception_handler(context)
 
 
 def stop_event(*, hangup: bool = False) -> asyncio.Event:

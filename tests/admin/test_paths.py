@@ -70,7 +70,9 @@ def test_a_private_directory_of_somebody_else(runtime: Path, monkeypatch: pytest
 
 
 def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(SocketError, match=r"cannot make the directory .*: No such file or directory"):
+    with pytest.raises(
+        SocketError, match=r"cannot make the directory .*: No such file or directory; choose another path"
+    ):
         prepare(tmp_path / "a" / "b", 0o700)
 
 

@@ -92,7 +92,8 @@ def test_ping_without_file_or_daemon_says_what_to_do() -> None:
 def test_a_full_disk_is_one_line(command: str, file: Path) -> None:
     arguments = [sys.executable, "-m", "proxy.cli", command, *([str(file)] if command == "check" else [])]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(arguments, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30)
     assert done.returncode == 1
     assert done.stderr == "Error: No space left on device\n"
 

@@ -271,8 +271,8 @@ async def test_server_tunnels(far: Far) -> None:
         far.append(f"[TCPServerTunnel]\nListenPort = 81\nTarget = 127.0.0.1:{ports[1]}\n")
         far.append(f"[UDPServerTunnel]\nListenPort = 80\nTarget = 127.0.0.1:{ports[2]}\n")
         async with Daemon.start("run", str(far.file), "--socks5-server", "127.0.0.1:0") as daemon:
-            await daemon.line(rf"forward: TCP port 80 to localhost:{ports[0]}")
-            await daemon.line(rf"forward: UDP port 80 to 127\.0\.0\.1:{ports[2]}")
+            await daemon.line(rf"forward: the tunnel's TCP port 80 to localhost:{ports[0]}")
+            await daemon.line(rf"forward: the tunnel's UDP port 80 to 127\.0\.0\.1:{ports[2]}")
             await daemon.line("handshake with .* completed")
             reader, writer = await far.network.open_connection(NEAR, 80)
             writer.write(b"there")
@@ -284,7 +284,7 @@ async def test_server_tunnels(far: Far) -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await far.network.open_connection(NEAR, 82)
-            await daemon.line(rf"packet filter: TCP {FAR}:\d+ to {NEAR}:82 dropped \(no-rule\)")
+            await daemon.line(rf"packet filter: TCP {FAR}:\d+ to {NEAR}:82 dropped \(no rule: ")
             async with await far.network.open_datagrams(remote_addr=(NEAR, 80)) as datagrams:
                 datagrams.send(b"ping")
                 assert (await datagrams.receive())[0] == b"ping"

@@ -39,4 +39,4 @@ async def test_no_more_than_there_are_descriptors_for() -> None:
 
 
 def test_what_is_said() -> None:
-    assert shown(ServerTunnel("tcp", 80, ("::1", 8080))) == "forward: TCP port 80 to [::1]:8080"
+    assert shown(ServerTunnel("tcp", 80, ("::1", 8080))) == "forward: the tunnel's TCP port 80 to [::1]:8080"

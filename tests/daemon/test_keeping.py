@@ -18,6 +18,7 @@ from proxy.daemon import keeping
 from proxy.daemon.keeping import (
     AHEAD_NS,
     BORROWED_NS,
+    JUMP_NS,
     RENEW_NS,
     STEP_NS,
     Keeper,
@@ -50,10 +51,10 @@ def test_what_was_left() -> None:
     assert remembered(store, "other", lambda: 1001) == Memory()
 
 
-@pytest.mark.parametrize(("behind", "is_said"), [(AHEAD_NS, False), (AHEAD_NS + 1, True)])
+@pytest.mark.parametrize(("behind", "is_said"), [(JUMP_NS, False), (JUMP_NS + 1, True)])
 def test_a_clock_that_was_set_back(caplog: pytest.LogCaptureFixture, behind: int, is_said: bool) -> None:
     """By more than a daemon that was killed has stored beforehand."""
-    mark = 5 * AHEAD_NS
+    mark = 5 * JUMP_NS
     store = stored(timestamp_ns=mark, endpoints={KEY.hex(): ["2001:db8::1", 7, 0, 3]})
     assert remembered(store, "wg0", lambda: mark - behind) == Memory(mark, {KEY: ("2001:db8::1", 7, 0, 3)})
     assert ("clock is behind" in caplog.text) is is_said

@@ -50,7 +50,7 @@ async def test_each_listener_speaks_what_it_should() -> None:
         for bound in (socks, both):
             assert await ask(bound.client_address, b"\x05\x01\x00", 2) == b"\x05\x00"
         get = b"GET http://192.0.2.1/ HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n"
-        assert await ask(socks.client_address, get, 12) == b""
+        assert await ask(socks.client_address, get, 12) == b"HTTP/1.1 400"
         assert await ask(both.client_address, get, 12) == b"HTTP/1.1 502"
     with pytest.raises(ConnectionRefusedError):  # it ended with its block
         await asyncio.open_connection(*both.client_address)

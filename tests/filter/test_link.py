@@ -95,6 +95,6 @@ async def test_rules_addresses_and_permits_change(caplog: pytest.LogCaptureFixtu
         with pytest.raises(TimeoutError):
             await pair.left.open_connection(RIGHT, 80)
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("packet filter")]
-    assert any(RIGHT in line and line.endswith("dropped (no-rule)") for line in said)
+    assert any(RIGHT in line and line.endswith("dropped (no rule: let it in with `Inbound =`)") for line in said)
     assert any(RIGHT in line and line.endswith("dropped (not-local)") for line in said)
     assert any(RIGHT6 in line and "let in" in line for line in said)

@@ -8,6 +8,8 @@ from usernet.aio.runtime import log
 from usernet.filter import FilteredLink, PacketFilter, Verdict
 from usernet.links import PacketLink
 
+_WORDS = {"filter-no-rule": "no rule: let it in with `Inbound =`"}
+
 
 def filtered(link: PacketLink, packet_filter: PacketFilter, own: Iterable[bytes]) -> PacketLink:
     """`link` behind the filter; `own`: our addresses."""
@@ -20,4 +22,5 @@ def _tell(verdict: Verdict) -> None:
     if verdict.accepted:
         log.debug("packet filter: %s let in%s", verdict, more)
     else:
-        log.info("packet filter: %s dropped (%s)%s", verdict, verdict.reason.removeprefix("filter-"), more)
+        why = _WORDS.get(verdict.reason) or verdict.reason.removeprefix("filter-")
+        log.info("packet filter: %s dropped (%s)%s", verdict, why, more)

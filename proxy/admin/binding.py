@@ -137,7 +137,7 @@ def _listen(path: Path) -> socket.socket:
 def _running(path: Path) -> AlreadyRunning:
     pid = listener(path)
     who = f"process {pid}" if pid else "another process"
-    return AlreadyRunning(f"already running: {who} listens on {path}; end it, or choose another path")
+    return AlreadyRunning(f"already running: {who} listens on {path}; end it, or choose another path with --socket")
 
 
 def _refusal(path: Path, error: OSError, lock: Path | None = None) -> SocketError:

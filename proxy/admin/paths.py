@@ -97,7 +97,9 @@ def prepare(directory: Path, mode: int) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise SocketError(f"cannot make the directory {directory}: {error.strerror}; choose another path") from None
+        raise SocketError(
+            f"cannot make the directory {directory}: {error.strerror}; choose another path with --socket"
+        ) from None
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (os.O_NOFOLLOW if private else 0)
     try:
         fd = os.open(directory, flags)

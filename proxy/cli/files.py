@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from typing import Final
 
 import click
 
 from proxy.daemon import wgkeys
 from usernet import config
 from usernet.errors import ConfigError
+
+SUFFIX: Final = ".conf"  # what `wg-quick` lets people leave out
 
 
 def read(
@@ -25,8 +29,10 @@ def load(
     try:
         return read(path, carry_all=carry_all, kernel=kernel, generate=generate)
     except OSError as error:
+        meant = path + SUFFIX
+        hint = f"; {click.format_filename(meant)} is there" if path and os.path.isfile(meant) else ""
         raise click.ClickException(
-            f"cannot read {click.format_filename(path) or repr(path)}: {error.strerror}"
+            f"cannot read {click.format_filename(path) or repr(path)}: {error.strerror}{hint}"
         ) from None
     except ConfigError as error:
         for problem in error.problems:

@@ -26,11 +26,14 @@ Line = tuple[str, bool]  # and whether the destination can still be dialled
 class SleepingTunnel:
     """The tunnel of a configuration, which wakes up when a name is asked for."""
 
-    def __init__(self, config: Config, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(self, config: Config, stack: contextlib.AsyncExitStack, has_key: bool) -> None:
         self._config = config
         self._stack = stack
+        self._has_key = has_key
 
     async def resolve(self, name: str) -> Sequence[str]:
+        if not self._has_key:
+            raise DialError("the name is asked of the tunnel, whose generated key only the daemon has; name an address")
         network = await self._stack.enter_async_context(usernet.open_tunnel(self._config, port=0))
         return await network.resolve(name)
 
@@ -40,10 +43,15 @@ class SleepingTunnel:
         raise NotImplementedError("nothing is dialled here")
 
 
-async def explain(config: Config, host: str, port: int, user: str | None) -> AsyncIterator[Line]:
-    """A line for each address of a destination, or one that says why there is none."""
+async def explain(
+    config: Config, host: str, port: int, user: str | None, *, has_key: bool = True
+) -> AsyncIterator[Line]:
+    """A line for each address of a destination, or one that says why there is none.
+
+    `has_key`: the configuration's private key is the tunnel's, and not one in its place.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        tunnel = SleepingTunnel(config, stack)
+        tunnel = SleepingTunnel(config, stack, has_key)
         ways = {TUNNEL: Route(TUNNEL, tunnel), **routes(config.access, tunnel, HostNet())}
         dialer = Dialer(ways, Rules(config.access.rules), Policy(), 0.0)
         who = Client(Terms(), "", 0, None)

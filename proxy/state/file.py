@@ -34,7 +34,8 @@ class FileStore:
         self._path = path
         self._held = -1
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # by a file: then what comes next says that it is no directory
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._values = load(path)
             self._sweep()
             self._save(self._values)

@@ -78,3 +78,25 @@ def test_passwd_says_what_cannot_be(name: str, word: str) -> None:
     ran = usernet("passwd", name, stdin=word + "\n")
     assert ran.returncode != 0
     assert ran.stdout == ""
+
+
+def test_a_key_that_the_daemon_has_made_is_not_needed(file: str) -> None:
+    """But for a name, which is asked of the tunnel."""
+    Path(file).write_text(FILE.replace("6Pz0x0y9ZpDbMVtqEr1bgNrdZq9e3fEOtzNTGq0cGlw=", "generate", 1))
+    ran = usernet("route", file, "10.9.2.3")
+    assert "through peer tUYQcC2c... (line 5) because of 10.0.0.0/8; no rule names it" in ran.stdout
+    assert (ran.returncode, ran.stderr) == (0, "")
+    ran = usernet("route", file, "www.example.test")
+    assert ran.stdout == (
+        "www.example.test port 443: the name is asked of the tunnel, whose generated key only the daemon has; "
+        "name an address\n"
+    )
+    assert (ran.returncode, ran.stderr) == (1, "")
+
+
+def test_a_file_whose_ending_was_left_out(file: str) -> None:
+    name = file.removesuffix(".conf")
+    ran = usernet("route", name, "10.9.2.3")
+    assert (ran.returncode, ran.stderr) == (
+        1, f"Error: cannot read {name}: No such file or directory; {file} is there\n"
+    )  # fmt: skip

@@ -126,7 +126,8 @@ WRITE = "; write the 44 characters that `usernet genkey`, `pubkey` or `genpsk` p
         (OWN[:-1].encode(), "the key is not base64 (43 characters)" + WRITE),
         (f"{OWN}\n{OWN}\n".encode(), "the key is not base64 (89 characters)" + WRITE),
         (f"PrivateKey = {OWN}".encode(), "the key is not base64 (57 characters)" + WRITE),
-        (OWN.encode("utf-16"), "'own' holds no key" + REMEDY),  # as PowerShell writes files
+        (OWN.encode("utf-16"), "'own' is in UTF-16; save the file as ASCII or UTF-8"),  # as PowerShell writes files
+        ("\ufeff".encode("utf-16-be"), "'own' is in UTF-16; save the file as ASCII or UTF-8"),
         (bytes(range(128, 160)), "'own' holds no key" + REMEDY),  # raw
         (bytes(4096), "the key is not base64 (1024 characters)" + WRITE),
     ],

@@ -83,7 +83,8 @@ async def test_a_second_one_and_a_killed_one(file: Path, short: Path) -> None:
         second = await asyncio.to_thread(usernet, "run", *flags)
         assert second.returncode == 1
         why = (
-            f"Error: already running: process {daemon.process.pid} listens on {path}; end it, or choose another path\n"
+            f"Error: already running: process {daemon.process.pid} listens on {path}; end it, or choose another path"
+            " with --socket\n"
         )
         assert second.stderr.endswith(why)
         assert await Client(path).call_async("ping") == "pong"

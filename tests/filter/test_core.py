@@ -14,7 +14,7 @@ from tests.support.mutation import mutate, repair
 from tests.support.stack import A4, A6, B4, B6, burst_of
 from usernet.burst.packets import CHECKSUM_OK, PacketBurst, SuperPacket
 from usernet.filter import FilterRule, PacketFilter
-from usernet.filter.core import ACCEPTS_SAID, DROPS_SAID, MAX_EVENTS, UDP_FLOWS
+from usernet.filter.core import ACCEPTS_SAID, DROPS_SAID, MAX_EVENTS, SAME_KNOWN, SAME_SAID, UDP_FLOWS
 from usernet.tun.offload import GSO_UDP_L4, HEADER, NEEDS_CSUM, PLAIN, read_packet
 from usernet.wire.icmp import Echo, Kind, encode_echo_packet, packet_too_big_for, unreachable_for
 from usernet.wire.ip import ICMP, ICMPV6, TCP, UDP, pack_address
@@ -380,6 +380,24 @@ def test_drops_are_told_of_seldom() -> None:
     assert event.reason == "filter-no-rule"
 
 
+def test_a_flow_that_is_sent_again_is_told_of_once() -> None:
+    made = opened()
+    now = 1000.0
+    for after in (0, 1, 3, 7, 15, 31, 63, 127):  # as Linux sends a SYN again
+        verdict(made, tcp(A4, B4, SYN | (0xC0 if after < 15 else 0), 81), now + after)
+    verdict(made, tcp(A4, B4, SYN, 82), now + 127)
+    assert [event.destination_port for event in made.events()] == [81, 82]
+    assert made.statistics().drops["filter-no-rule"] == 9
+    verdict(made, tcp(A4, B4, SYN, 81), now + 127 + SAME_SAID)
+    (event,) = made.events()
+    assert (event.destination_port, event.unsaid) == (81, 0)
+    for n in range(SAME_KNOWN + 1):
+        verdict(made, tcp(A4, B4, SYN, 1000 + n), now + 300)
+    made.events()
+    verdict(made, tcp(A4, B4, SYN, 1000), now + 1000)
+    assert len(made.events()) == 1, "only the latest are known"
+
+
 def test_accepts_are_told_of_more_seldom() -> None:
     made = opened()
     for n in range(30):
@@ -392,7 +410,7 @@ def test_accepts_are_told_of_more_seldom() -> None:
 def test_events_nobody_takes_are_few() -> None:
     made = opened()
     for n in range(1000):
-        verdict(made, tcp(A4, B4, SYN, 81), n * 10.0)
+        verdict(made, tcp(A4, B4, SYN, n), n * 10.0)
     assert len(made.events()) == MAX_EVENTS
 
 

@@ -348,3 +348,10 @@ store = FileStore(pathlib.Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
 """
+
+
+def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "x" / "y"):
+        with pytest.raises(StoreError, match=f"state file {path}: Not a directory; name another"):
+            FileStore(path)

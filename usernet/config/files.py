@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from pathlib import Path
@@ -12,6 +13,7 @@ from usernet.errors import ConfigError, Problem
 
 SECRET_BYTES = 1024  # more than any key
 CLOSE_IT = "chmod 600 it"
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as `>` of PowerShell 5 writes it
 MAX_BYTES = 16 << 20  # a peer with 130,000 allowed IPs is 2.6 MB
 
 
@@ -47,8 +49,11 @@ def read_secret(config: str, path: str) -> tuple[str, bool]:
     name = os.path.join(os.path.dirname(config), path)
     try:
         with open(name, "rb") as file:
-            text = file.read(SECRET_BYTES).decode("ascii").strip()
-            return text, _is_world_readable(name, os.fstat(file.fileno()).st_mode)
+            data = file.read(SECRET_BYTES)
+            exposed = _is_world_readable(name, os.fstat(file.fileno()).st_mode)
+        if data.startswith(_UTF16):
+            raise BadValue(f"{shown(path)} is in UTF-16", "save the file as ASCII or UTF-8")
+        return data.decode("ascii").strip(), exposed
     except OSError as error:
         raise BadValue(f"cannot read {shown(path)}: {error.strerror}", remedy) from None
     except ValueError:  # no ASCII, or a NUL in the name

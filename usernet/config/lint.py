@@ -50,12 +50,6 @@ def _interface(config: Config) -> _Lint:
     own = config.interface
     if own.mtu is not None and own.mtu < MIN_IPV6_MTU and any(len(address) == 16 for address, _ in own.addresses):
         yield own.line, f"MTU {own.mtu} is below the {MIN_IPV6_MTU} that IPv6 needs", f"write {MIN_IPV6_MTU} or more"
-    if not config.peers:
-        yield (
-            own.line,
-            "there is no [Peer]: nothing can be reached",
-            "write one with PublicKey, Endpoint and AllowedIPs",
-        )
     if config.peers and own.listen_port is None and all(peer.endpoint is None for peer in config.peers):
         yield (
             own.line,

@@ -191,6 +191,12 @@ class _Builder:
                 peers.append(peer)
         own = self.interface(interface, line)
         self.duplicates(peers)
+        if own is not None and not peers:
+            self.collector.warn(
+                own.line,
+                "there is no [Peer]: nothing can be reached",
+                "write one with PublicKey, Endpoint and AllowedIPs",
+            )
         return own, peers if own is None else self.without_ourselves(own, peers)
 
     def interface(self, found: Values, line: int) -> Interface | None:
@@ -204,7 +210,8 @@ class _Builder:
             wrong(key_line, missing, "make one with `usernet genkey`")
         addresses = joined(found, "address")
         if "address" not in found or (not addresses and all(value is not None for value, _ in found["address"])):
-            wrong(line, "[Interface] has no Address", "write the one your peer allows you, such as 10.0.0.2/32")
+            empty = found["address"][-1][1] if "address" in found else line
+            wrong(empty, "[Interface] has no Address", "write the one your peer allows you, such as 10.0.0.2/32")
         if "checkaliveinterval" in found and "checkalive" not in found:
             wrong(found["checkaliveinterval"][1], "CheckAliveInterval without CheckAlive", "write CheckAlive, too")
         if not private_key or not addresses:

@@ -33,6 +33,10 @@ from usernet.wire.tcp import ACK, SYN
 UDP_FLOWS: Final = 512  # the latest; each is some 200 B
 DROPS_SAID: Final = (5.0, 10)  # one every so many s, after so many at once
 ACCEPTS_SAID: Final = (10.0, 3)
+SAME_SAID: Final = (
+    130.0  # s after which a flow that was dropped is worth another word: a SYN is sent again after 63 at most
+)
+SAME_KNOWN: Final = 64  # such flows, the latest
 MAX_EVENTS: Final = 16
 
 _NOBODY: Final[tuple[bytes, ...]] = ()
@@ -69,6 +73,9 @@ class PacketFilter:
         self._accepted = 0
         self._buckets = {False: TokenBucket(*DROPS_SAID), True: TokenBucket(*ACCEPTS_SAID)}
         self._unsaid = {False: 0, True: 0}
+        self._said: OrderedDict[tuple[object, ...], float] = (
+            OrderedDict()
+        )  # flows whose drops were, and when the last packet came
         self._events: deque[Verdict] = deque(maxlen=MAX_EVENTS)
 
     def set_rules(self, rules: Iterable[FilterRule]) -> None:
@@ -141,7 +148,7 @@ class PacketFilter:
         reason = self._why_not(head, now)
         if reason:
             self._drops.count(reason, segments)
-            if reason in _LOUD:
+            if reason in _LOUD and not self._was_said(head, now):
                 self._say(False, head, reason, now)
             return False
         return True
@@ -236,6 +243,15 @@ class PacketFilter:
 
     def statistics(self) -> FilterStatistics:
         return FilterStatistics(dict(self._drops), self._accepted, len(self._flows), len(self._permits))
+
+    def _was_said(self, head: Head, now: float) -> bool:
+        """Whether it is more of the same, as who is not answered sends it again."""
+        flow = head[:5]  # without the flags of TCP: a SYN that is sent again may do without ECN's
+        said, last = self._said, self._said.pop(flow, None)
+        said[flow] = now
+        if len(said) > SAME_KNOWN:
+            said.popitem(last=False)
+        return last is not None and now - last < SAME_SAID
 
     def _say(self, accepted: bool, head: Head, reason: str, now: float) -> None:
         if not self._buckets[accepted].allows(now):

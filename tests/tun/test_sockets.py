@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from usernet.burst.packets import Drops
 from usernet.tun import sockets
 from usernet.tun.sockets import KEEPALIVE_IDLE, RECEIVED_MAX, Datagrams, bound_socket, echo_socket, family_of
 
@@ -61,12 +62,13 @@ def test_who_may_not_ping_tries_a_raw_socket(family: int, protocol: int, monkeyp
 # Datagrams
 
 
-async def opened(remote: tuple[str, int] | None = None) -> Datagrams:
+async def opened(remote: tuple[str, int] | None = None, drops: Drops | None = None) -> Datagrams:
+    made = Drops() if drops is None else drops
     sock = bound_socket("", socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((LOOPBACK, 0))
     if remote is not None:
         sock.connect(remote)
-    _, datagrams = await asyncio.get_running_loop().create_datagram_endpoint(Datagrams, sock=sock)
+    _, datagrams = await asyncio.get_running_loop().create_datagram_endpoint(lambda: Datagrams(made), sock=sock)
     return datagrams
 
 
@@ -128,10 +130,17 @@ async def test_nobody_there_is_said_once(theirs: Datagrams) -> None:
         waiting.cancel()
 
 
-async def test_a_reader_that_is_too_slow_loses_the_oldest(ours: Datagrams) -> None:
-    for number in range(RECEIVED_MAX + 2):
-        ours.datagram_received(b"%d" % number, (LOOPBACK, 9))
-    assert [(await ours.receive())[0] for _ in range(RECEIVED_MAX)][:2] == [b"2", b"3"]
+async def test_what_a_slow_reader_has_no_room_for_is_counted() -> None:
+    drops = Drops()
+    async with await opened(drops=drops) as ours:
+        for number in range(RECEIVED_MAX + 2):
+            ours.datagram_received(b"%d" % number, (LOOPBACK, 9))
+        assert drops == {"udp-queue-full": 2}
+        heard = [(await ours.receive())[0] for _ in range(RECEIVED_MAX)]
+        assert heard == [b"%d" % number for number in range(RECEIVED_MAX)]
+        ours.datagram_received(b"again", (LOOPBACK, 9))
+        assert (await ours.receive())[0] == b"again"
+        assert drops == {"udp-queue-full": 2}
 
 
 @pytest.mark.parametrize("abort", [False, True])

@@ -42,7 +42,7 @@ class TunLink:
         self._wake: Callable[[], None] = lambda: None
         self._asked: Callable[[bytes, float], None] | None = None
         self._is_watched = False
-        self._drops = Drops()
+        self.drops = Drops()
         self._received_packets = self._received_bytes = self._sent_packets = self._sent_bytes = 0
 
     def deliver(self, burst: PacketBurst, now: float) -> None:
@@ -59,7 +59,7 @@ class TunLink:
     def _count(self, error: OSError) -> None:
         code = error.errno or 0
         reason = "tun-down" if code in _IS_DOWN else f"tun-{errno.errorcode.get(code, 'error').lower()}"
-        self._drops.count(reason)
+        self.drops.count(reason)
 
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
         packets: list[SuperPacket] = []
@@ -80,7 +80,7 @@ class TunLink:
             try:
                 packets += read_packet(data)
             except WireError as error:
-                self._drops.count(error.reason)
+                self.drops.count(error.reason)
                 continue
             self._sent_packets += 1
             self._sent_bytes += size
@@ -116,7 +116,7 @@ class TunLink:
 
     def statistics(self) -> TunStatistics:
         return TunStatistics(
-            self._received_packets, self._received_bytes, self._sent_packets, self._sent_bytes, dict(self._drops)
+            self._received_packets, self._received_bytes, self._sent_packets, self._sent_bytes, dict(self.drops)
         )
 
     def close(self) -> None:

@@ -202,7 +202,8 @@ class KernelNetwork(Engine):
         self, local_addr: tuple[str | None, int] | None = None, remote_addr: tuple[str, int] | None = None
     ) -> Datagrams:
         """A UDP socket to await on."""
-        _, datagrams = await self.create_datagram_endpoint(Datagrams, local_addr, remote_addr)
+        protocol = partial(Datagrams, self._inside.link.drops)
+        _, datagrams = await self.create_datagram_endpoint(protocol, local_addr, remote_addr)
         return datagrams
 
     async def ping(self, host: str, *, timeout: float = 5.0) -> float:  # noqa: ASYNC109 - its error tells why

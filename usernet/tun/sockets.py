@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any, Final
 
 from usernet.aio.addresses import SocketName, socket_address
+from usernet.burst.packets import Drops
 
 KEEPALIVE_IDLE: Final = 7200  # s; as the userspace stack does it
 RECEIVED_MAX: Final = 256  # datagrams that wait to be received
@@ -72,10 +73,14 @@ async def echo(sock: socket.socket, host: str, payload: bytes) -> None:
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """A UDP socket to await on, in the shape of the userspace stack's.  `async with` closes it."""
+    """A UDP socket to await on, in the shape of the userspace stack's.  `async with` closes it.
 
-    def __init__(self) -> None:
-        self._received: deque[tuple[bytes, SocketName]] = deque(maxlen=RECEIVED_MAX)
+    What comes while RECEIVED_MAX wait is dropped, and counted in `drops` as there.
+    """
+
+    def __init__(self, drops: Drops) -> None:
+        self._drops = drops
+        self._received: deque[tuple[bytes, SocketName]] = deque()
         self._error: Exception | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._transport: Any = None
@@ -134,6 +139,9 @@ class Datagrams(asyncio.DatagramProtocol):
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: SocketName) -> None:
+        if len(self._received) >= RECEIVED_MAX:
+            self._drops.count("udp-queue-full")
+            return
         self._received.append((data, addr))
         self._wake()
 

@@ -33,9 +33,8 @@ from usernet.wire.tcp import ACK, SYN
 UDP_FLOWS: Final = 512  # the latest; each is some 200 B
 DROPS_SAID: Final = (5.0, 10)  # one every so many s, after so many at once
 ACCEPTS_SAID: Final = (10.0, 3)
-SAME_SAID: Final = (
-    130.0  # s after which a flow that was dropped is worth another word: a SYN is sent again after 63 at most
-)
+# s after which a flow that was dropped is worth another word: a SYN is sent again after 63 at most
+SAME_SAID: Final = 130.0
 SAME_KNOWN: Final = 64  # such flows, the latest
 MAX_EVENTS: Final = 16
 
@@ -73,9 +72,8 @@ class PacketFilter:
         self._accepted = 0
         self._buckets = {False: TokenBucket(*DROPS_SAID), True: TokenBucket(*ACCEPTS_SAID)}
         self._unsaid = {False: 0, True: 0}
-        self._said: OrderedDict[tuple[object, ...], float] = (
-            OrderedDict()
-        )  # flows whose drops were, and when the last packet came
+        # Flows whose drops were told of, and when the last packet of each came
+        self._said: OrderedDict[tuple[object, ...], float] = OrderedDict()
         self._events: deque[Verdict] = deque(maxlen=MAX_EVENTS)
 
     def set_rules(self, rules: Iterable[FilterRule]) -> None:

@@ -155,3 +155,18 @@ def test_half_a_minute_of_silence(gso_lab: Lab) -> None:
         finally:
             run(*gso_lab.far_command("nft", "delete", "table", "inet", "silence"))
         assert one.flow("the stream to flow again") < 8
+
+
+def test_a_silent_host_behind_a_peer_that_answers_costs_no_handshake(gso_lab: Lab) -> None:
+    """What is wrong there is not the tunnel, and whoever else uses it tells so."""
+    with running(gso_lab, gso_lab.config(), "-v", log="silent.log"):
+        assert gso_lab.curl(f"http://{INNER_FAR}/")
+        command = ("curl", "-sS", "-x", "socks5h://127.0.0.1:1080", "--max-time", "8", "http://192.0.2.201/")
+        silent = gso_lab.start(gso_lab.near_command(*command), log="curl.log")
+        pages = 0
+        while silent.poll() is None:
+            assert gso_lab.curl(f"http://{INNER_FAR}/")
+            pages += 1
+        assert silent.returncode == 28, gso_lab.log("curl.log")  # curl's "operation timed out"
+        assert pages > 10
+        assert gso_lab.log("silent.log").count(" begun") == 1, gso_lab.log("silent.log")

@@ -6,12 +6,10 @@ Both leave what has arrived in the socket's own bounded queue until it is wanted
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
 from typing import Any, Final, Protocol
 
 from usernet.aio.addresses import SocketName, local_name, socket_address, socket_name
-from usernet.aio.runtime import boottime
+from usernet.aio.runtime import Waiters, boottime
 from usernet.aio.userspace import UserspaceLink
 from usernet.stack.udp import UdpSocket
 
@@ -136,7 +134,7 @@ class Datagrams:
         self._remote = remote
         self._check = check
         self._closed = False
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters = Waiters()
         link.own(socket, self)
 
     @property
@@ -168,16 +166,10 @@ class Datagrams:
             if received is not None:
                 data, (address, port) = received
                 return data, socket_name(address, port)
-            waiter: asyncio.Future[None] = self._link.loop.create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                with contextlib.suppress(ValueError):  # whoever woke us has taken it out
-                    self._waiters.remove(waiter)
+            await self._waiters.wait()
 
     def on_ready(self, readiness: int) -> None:
-        self._wake()
+        self._waiters.wake()
 
     def close(self) -> None:
         """Whoever waits in receive() gets an OSError."""
@@ -186,7 +178,7 @@ class Datagrams:
         self._closed = True
         self._link.disown(self._socket)
         self._socket.close()
-        self._wake()
+        self._waiters.wake()
 
     def is_closing(self) -> bool:
         return self._closed
@@ -199,9 +191,3 @@ class Datagrams:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self.close()
-
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)

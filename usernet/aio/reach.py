@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from usernet.aio.endpoints import Endpoints
-from usernet.aio.runtime import boottime
+from usernet.aio.runtime import Waiters, boottime
 from usernet.errors import EndpointUnresolved, NoHandshake, NoRoute
 from usernet.wire.ip import format_address, pack_address
 from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
@@ -28,7 +28,7 @@ class Reach:
         self._tunnel = tunnel
         self._endpoints = endpoints
         self._wake = wake
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters = Waiters()
         self._watching: list[Callable[[TunnelEvent], None]] = []
         self.learn(config)
 
@@ -105,12 +105,7 @@ class Reach:
         """Return once there is a session with the peer of one of these, or at once if none of them is a peer's."""
         public_keys = set(filter(None, map(self._peer, addresses)))
         while public_keys and not any(map(self._request, public_keys)):
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.discard(waiter)
+            await self._waiters.wait()
 
     def doubt(self, address: bytes) -> None:
         """Something there does not answer: have its peer asked for a new session, at most every 5 s.
@@ -161,9 +156,7 @@ class Reach:
 
     def wake_waiters(self) -> None:
         """Have everybody in session() look and ask again."""
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()
 
     def too_late(self, host: str, addresses: Iterable[bytes], seconds: float) -> OSError:
         """What a dial towards these addresses that ran out of time died of."""

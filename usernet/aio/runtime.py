@@ -1,4 +1,4 @@
-"""What every part of the shell shares: the clock, background tasks that are never lost, and the logger.
+"""What every part of the shell shares: the clock, background tasks that are never lost, waiting, and the logger.
 
 Cores are told the time; this is where it comes from.
 """
@@ -21,6 +21,29 @@ _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 def boottime() -> float:
     """Seconds, for every `now` of the cores."""
     return time.clock_gettime(_CLOCK)
+
+
+class Waiters:
+    """Whoever waits for something to change, and looks again then: the first to come is the first to look."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        self._futures: dict[asyncio.Future[None], None] = {}
+
+    async def wait(self) -> None:
+        """Until the next wake()."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._futures[future] = None
+        try:
+            await future
+        finally:
+            del self._futures[future]
+
+    def wake(self) -> None:
+        for future in self._futures:
+            if not future.done():
+                future.set_result(None)
 
 
 class Tasks:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from usernet.aio.addresses import SocketName, socket_name
+from usernet.aio.runtime import Waiters
 from usernet.aio.transports import StreamTransport
 from usernet.aio.userspace import UserspaceLink
 from usernet.stack.listener import Listener
@@ -32,7 +33,7 @@ class Server(asyncio.AbstractServer):
         self._listener: Listener | None = listener
         self._protocol_factory = protocol_factory
         self._transports: set[StreamTransport] = set()
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters = Waiters()
         self._forever: asyncio.Future[None] | None = None
         self.port = listener.port
         link.accept_from(listener, self)
@@ -102,16 +103,11 @@ class Server(asyncio.AbstractServer):
     async def wait_closed(self) -> None:
         """Until it is closed and the last connection it accepted is."""
         while self._listener is not None or self._transports:
-            waiter: asyncio.Future[None] = self._link.loop.create_future()
-            self._waiters.append(waiter)
-            await waiter
+            await self._waiters.wait()
 
     def _wake_waiters(self) -> None:
         if self._listener is None and not self._transports:
-            waiters, self._waiters = self._waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._waiters.wake()
 
     async def __aexit__(self, *exc_info: Any) -> None:
         self.close()

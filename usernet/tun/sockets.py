@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 from collections import deque
 from typing import Any, Final
 
 from usernet.aio.addresses import SocketName, socket_address
+from usernet.aio.runtime import Waiters
 from usernet.burst.packets import Drops
 
 KEEPALIVE_IDLE: Final = 7200  # s; as the userspace stack does it
@@ -82,7 +82,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self._drops = drops
         self._received: deque[tuple[bytes, SocketName]] = deque()
         self._error: Exception | None = None
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters = Waiters()
         self._transport: Any = None
         self._closed = False
 
@@ -110,19 +110,13 @@ class Datagrams(asyncio.DatagramProtocol):
                 raise error
             if self._received:
                 return self._received.popleft()
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                with contextlib.suppress(ValueError):  # whoever woke us has taken it out
-                    self._waiters.remove(waiter)
+            await self._waiters.wait()
 
     def close(self) -> None:
         """Whoever waits in receive() gets an OSError."""
         self._closed = True
         self._transport.close()
-        self._wake()
+        self._waiters.wake()
 
     def is_closing(self) -> bool:
         return self._closed
@@ -143,19 +137,13 @@ class Datagrams(asyncio.DatagramProtocol):
             self._drops.count("udp-queue-full")
             return
         self._received.append((data, addr))
-        self._wake()
+        self._waiters.wake()
 
     def error_received(self, exc: Exception) -> None:
         self._error = exc
-        self._wake()
+        self._waiters.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It was closed, or the network was."""
         self._closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()

@@ -61,6 +61,11 @@ def _to_ascii(raw: bytes) -> str:
     return raw.decode("utf-8").encode("idna").decode("ascii")
 
 
+def authority(host: str, port: int) -> str:
+    """As `host:port` (RFC 3986 section 3.2), an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def parse_port(raw: bytes) -> int:
     """A decimal port 1..65535.  Raises BadHost."""
     # isdigit() of bytes is ASCII only; the length bound keeps 2^32+443 from becoming a big number first

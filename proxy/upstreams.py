@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from proxy.http.head import MAX_HEAD, HeadError, parse_response
-from proxy.names import parse_address
+from proxy.names import authority, parse_address
 from proxy.policy import Forbidden
 from proxy.routes import Net, Route, UpstreamFailed
 from usernet.config import Upstream
@@ -139,7 +139,7 @@ class UpstreamNet:
         upstream = self._upstream
         stream = await self.connect(*upstream.address)
         try:
-            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            where = authority(host, port)
             lines = [f"CONNECT {where} HTTP/1.1", f"Host: {where}"]
             if upstream.username is not None:
                 login = base64.b64encode(f"{upstream.username}:{upstream.password or ''}".encode()).decode()

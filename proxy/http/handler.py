@@ -15,9 +15,10 @@ from proxy.client import Client
 from proxy.connect import Handler
 from proxy.http.answer import ESTABLISHED, challenge, fault, head_of, not_a_web_site, refusal
 from proxy.http.head import HeadError, HeadScanner, RequestHead, parse_request, persists
-from proxy.http.own import authority_of, joined
+from proxy.http.own import authority_of
 from proxy.http.target import parse_absolute, parse_connect
 from proxy.mux import SOCKS5
+from proxy.names import authority
 from proxy.replies import Reply
 from proxy.session import Context, log
 
@@ -134,7 +135,7 @@ class HttpHandler(Handler):
         named, pages = authority_of(head, secure) or local, self.context.pages
         self.farewell(
             not_a_web_site(
-                f"{'https' if secure else 'http'}://{joined(*named)}",
+                f"{'https' if secure else 'http'}://{authority(*named)}",
                 socks=SOCKS5 in self.client.terms.protocols and not secure,
                 script=pages is not None and pages.has(b"/proxy.pac", named, local),
             )

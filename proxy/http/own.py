@@ -17,6 +17,7 @@ from typing import NamedTuple
 from proxy.client import Client, Terms
 from proxy.http.head import HeadError, RequestHead
 from proxy.http.target import parse_authority
+from proxy.names import authority
 
 
 class Visit(NamedTuple):
@@ -67,7 +68,7 @@ class OwnPages:
         if path in self._pages:
             client.ask(head.method.decode(), host, port)
             client.route = path.decode()
-        content = page(Visit(host, joined(host, port), secure, client.terms))
+        content = page(Visit(host, authority(host, port), secure, client.terms))
         return _said(content, head, client) if isinstance(content, Content) else _later(content, head, client)
 
     def _is_ours(self, named: tuple[str, int], local: tuple[str, int]) -> bool:
@@ -84,10 +85,6 @@ def authority_of(head: RequestHead, secure: bool) -> tuple[str, int] | None:
         return parse_authority(head.meant.get(b"host", [b""])[0], 443 if secure else 80)
     except HeadError:
         return None
-
-
-def joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_local(host: str, address: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.names import BadHost, parse_host, parse_port
+from proxy.names import BadHost, authority, parse_host, parse_port
 
 LONG = ".".join(["a" * 63] * 3 + ["b" * 61])  # 253
 
@@ -66,3 +66,11 @@ def test_ports(raw: bytes) -> None:
 def test_no_ports(raw: bytes) -> None:
     with pytest.raises(BadHost):
         parse_port(raw)
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [("192.0.2.1", "192.0.2.1:80"), ("example.test", "example.test:80"), ("2001:db8::1", "[2001:db8::1]:80")],
+)
+def test_with_a_port(host: str, text: str) -> None:
+    assert authority(host, 80) == text

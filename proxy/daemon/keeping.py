@@ -71,9 +71,8 @@ def borrowed(name: str, wall_ns: Callable[[], int] = time.time_ns) -> Memory:
         left = Memory() if path is None else remembered(MemoryStore(file.load(path)), name, wall_ns)
         if path is None or left.timestamp_ns <= wall_ns():
             return Memory()
-        store = file.FileStore(path)
-        store.write(f"{name}.{TUNNEL}", _encoded(Memory(left.timestamp_ns + BORROWED_NS, left.endpoints)))
-        store.close()
+        with contextlib.closing(file.FileStore(path)) as store:
+            store.write(f"{name}.{TUNNEL}", _encoded(Memory(left.timestamp_ns + BORROWED_NS, left.endpoints)))
     except (OSError, StoreError) as error:
         log.debug("handshakes go by the clock alone: %s", error)
         return Memory()

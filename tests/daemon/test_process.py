@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -50,6 +53,40 @@ def test_a_signal_stops_and_a_second_one_kills(loop: str) -> None:
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=30)
     assert done.stdout == "stopping\n"
     assert done.returncode == -signal.SIGTERM
+
+
+def raising(error: Exception, loop: str) -> None:
+    """Run to the end, with a callback that raises this on the way."""
+
+    def callback() -> None:
+        raise error
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(0)
+
+    process.run(main(), loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_no_descriptor_left_is_one_line(number: int, loop: str, caplog: pytest.LogCaptureFixture) -> None:
+    raising(OSError(number, os.strerror(number)), loop)
+    [record] = caplog.records
+    assert (record.name, record.levelno, record.exc_info) == ("usernet", logging.WARNING, None)
+    assert record.getMessage().endswith(f": {os.strerror(number)}")
+    assert "\n" not in record.getMessage()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ValueError("a bug")], ids=["OSError", "ValueError"])
+def test_any_other_error_has_its_traceback(error: Exception, loop: str, caplog: pytest.LogCaptureFixture) -> None:
+    raising(error, loop)
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("asyncio", logging.ERROR)
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+    assert "in callback" in caplog.text  # of the traceback, too
 
 
 def test_garbage_is_frozen_and_looked_for_seldom() -> None:

@@ -48,7 +48,11 @@ class HeaderReader(asyncio.Protocol):
             self._refuse("client-limit")
             return
         if not self.client.is_allowed():
-            self._refuse("source-not-allowed")
+            if header.source is None:  # the balancer itself, which only looks whether we live
+                self._refuse("source-not-allowed")
+            else:
+                self._context.not_allowed(self.client)
+                self._transport.abort()
             return
         self._leave()
         stage = self._next_stage(self.client)

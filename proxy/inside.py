@@ -48,7 +48,7 @@ class Inside(asyncio.Protocol):
         if context.open >= context.limits.connections:
             context.counters.refuse("connection-limit")
         elif not client.is_allowed():
-            context.counters.refuse("source-not-allowed")
+            context.not_allowed(client)
         elif context.admit(client):
             context.counters.accepted += 1
             stage = self._door.first_stage(client)

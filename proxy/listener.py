@@ -110,7 +110,7 @@ class Listener:
     def _is_welcome(self, client: Client) -> bool:
         # A load balancer itself needs no permission: whoever its header names does.
         if not is_within(client.address, self._terms.balancers) and not client.is_allowed():
-            self._context.counters.refuse("source-not-allowed")
+            self._context.not_allowed(client)
             return False
         return self._context.admit(client)
 

@@ -116,6 +116,11 @@ class Context:
             self._quiet_until[template] = now + QUIET
             log.warning(template, *args)
 
+    def not_allowed(self, client: Client) -> None:
+        """A client's address may not come in."""
+        self.counters.refuse("source-not-allowed")
+        self.complain("%s is not let in: AllowFrom does not have it", client.address)
+
     @property
     def scratch(self) -> memoryview:
         """The loop's one read buffer: a read ends before the next begins, so a held connection owns none."""

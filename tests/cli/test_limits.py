@@ -85,7 +85,7 @@ async def test_idle_connections(far: Far) -> None:
 
 
 async def test_allowed_addresses(far: Far) -> None:
-    """Others are closed without having said a word."""
+    """Others are closed without having said a word, and told of once."""
     far.append("[Access]\nAllowFrom = 127.0.0.2, 127.0.0.64/26\n")
     async with Daemon.start("run", str(far.file), *SOCKS) as daemon:
         port = await port_of(daemon, "SOCKS5")
@@ -96,6 +96,8 @@ async def test_allowed_addresses(far: Far) -> None:
             with client(port, source) as sock:
                 assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(sock, 1), 5) == b""
         assert await daemon.stop() == 0
+    assert daemon.text.count("is not let in") == 1
+    assert "127.0.0.1 is not let in: AllowFrom does not have it" in daemon.text
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import re
 import threading
 from collections.abc import Sequence
+from ipaddress import ip_network
 
 import pytest
 
 from proxy.accesslog import AccessLog
 from proxy.auth import Users
+from proxy.client import Terms
 from proxy.passwords import make_hash
+from proxy.server import Proxy
 from proxy.session import Limits
 from tests.proxy.support import bench, echo, serving, until
 from tests.proxy.test_socks_handler import HELLO, answer, request
+from tests.support.networks import LEFT, RIGHT, udp_pair
 
 HASHED = Users([("alice", make_hash(b"pa:ss")), ("bob", "plain")])
+OUTSIDE = "{} is not let in: AllowFrom does not have it"
 
 
 def login(name: str, word: str) -> bytes:
@@ -141,6 +147,31 @@ async def test_where_clients_come_from(allowed: list[str], served: bool) -> None
         else:
             assert await client.exchange(HELLO) == b""
             assert made.proxy.statistics().refused == {"source-not-allowed": 1}
+
+
+async def test_who_may_not_come_in_is_told_of_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "usernet")
+    async with bench(allow_from=["192.0.2.0/24"]) as made:
+        for _ in range(3):
+            assert await (await made.client()).exchange(HELLO) == b""
+        assert made.proxy.statistics().refused == {"source-not-allowed": 3}
+    assert [record.getMessage() for record in caplog.records] == [OUTSIDE.format("127.0.0.1")] * 3
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO"]  # INFO: with --verbose
+
+
+async def test_a_peer_that_may_not_come_in_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    async with udp_pair() as pair:
+        proxy = Proxy(pair.right)
+        terms = Terms(allow_from=(ip_network("192.0.2.0/24"),))
+        [listener] = await proxy.listen_inside(pair.right, RIGHT, 0, terms=terms)
+        for _ in range(2):
+            reader, writer = await pair.left.open_connection(RIGHT, listener.port)
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+            writer.close()
+        assert proxy.statistics().refused == {"source-not-allowed": 2}
+        await proxy.close()
+    assert caplog.messages == [OUTSIDE.format(LEFT)]
 
 
 async def origin(reader, writer) -> None:  # type: ignore[no-untyped-def]

@@ -138,7 +138,7 @@ async def test_a_header_has_its_deadline() -> None:
         assert await refused(made, b"PROXY TCP4 ") == {"proxy-header-timeout": 1}
 
 
-async def test_the_permission_is_asked_of_whom_the_header_names() -> None:
+async def test_the_permission_is_asked_of_whom_the_header_names(caplog: pytest.LogCaptureFixture) -> None:
     terms = Terms(balancers=BALANCED.balancers, allow_from=(ip_network("192.0.2.0/28"),))
     async with serving(echo) as port, forwarding(("127.0.0.1", port), terms=terms) as made:
         client = await made.client()
@@ -147,6 +147,7 @@ async def test_the_permission_is_asked_of_whom_the_header_names() -> None:
         outside = encode("v2", ("198.51.100.1", 1), ELSEWHERE)
         assert await refused(made, outside) == {"source-not-allowed": 1}
         assert await refused(made, b"PROXY UNKNOWN\r\n") == {"source-not-allowed": 2}  # the balancer itself
+    assert caplog.messages == ["198.51.100.1 is not let in: AllowFrom does not have it"]
 
 
 async def test_the_limit_of_an_address_counts_whom_the_header_names() -> None:

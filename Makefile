@@ -9,13 +9,20 @@ LOAD := tests/bench/load/src/main.rs
 CARGO_LINT := rustfmt --check --edition 2021 $(LOAD) && \
 	cd $(NATIVE) && cargo fmt --check && cargo clippy --release -q -- -D warnings
 
-.PHONY: demo test lint netsim interop bench bench-quick profile fuzz clean
+.PHONY: demo test test-compiled lint netsim interop bench bench-quick profile fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/usernet demo $(ARGS)
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest -n auto -m "not interop" $(ARGS)
+
+# The tests of the core against what setup.py compiles of it, for two minutes, into build/compiled.
+test-compiled: $(VENV)/test
+	rm -rf build/compiled
+	USERNET_COMPILE=1 $(PIP) install --no-deps --target build/compiled .
+	PYTHONSAFEPATH=1 PYTHONPATH=build/compiled:. $(BIN)/python -m pytest -n auto -m "not interop" -o pythonpath= \
+		tests/wire tests/burst tests/tcp tests/stack tests/wireguard tests/filter tests/conformance $(ARGS)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

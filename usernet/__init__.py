@@ -11,6 +11,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from usernet.compiled import VARIABLE, prefer_sources
+
+if os.environ.get(VARIABLE) == "python":
+    prefer_sources()
+
 from usernet.errors import (
     ConfigError,
     DialError,

@@ -55,10 +55,13 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
         from importlib.metadata import version
 
         from usernet.burst import choose_kernel
+        from usernet.compiled import describe_core
 
         kernel, why = choose_kernel()
+        is_compiled, why_core = describe_core()
         click.echo(f"usernet {version('usernet')}, Python {platform.python_version()}")
         click.echo(f"burst kernel: {kernel.name}, {why}")
+        click.echo(f"TCP/IP and WireGuard: {'compiled' if is_compiled else 'interpreted'}, {why_core}")
         context.exit()
 
 
@@ -69,7 +72,7 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
     expose_value=False,
     is_eager=True,
     callback=_version,
-    help="Show the version, and which burst kernel runs.",
+    help="Show the version, and what of it is native.",
 )
 def cli() -> None:
     """A WireGuard tunnel put to work without privileges: userspace TCP/IP, SOCKS5 and HTTP proxy on one port."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from usernet.tcp.pathmtu import PATH_MTU_SECONDS, PathMtus, believable
+from usernet.tcp.pathmtu import MAX_PATHS, PATH_MTU_SECONDS, PathMtus, believable
 
 HERE, THERE, ELSEWHERE = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)), bytes((10, 0, 0, 3))
 
@@ -32,10 +30,9 @@ def test_a_path_gets_wider() -> None:
     assert len(paths) == 0
 
 
-def test_the_one_unused_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("usernet.tcp.pathmtu.MAX_PATHS", 2)
+def test_the_one_unused_for_longest_makes_room() -> None:
     paths = PathMtus(1420)
-    for remote in (HERE, THERE):
+    for remote in (HERE, THERE, *(number.to_bytes(4, "big") for number in range(MAX_PATHS - 2))):
         paths.narrows(remote, 1300, 0)
     paths.to(HERE, 1)
     paths.narrows(ELSEWHERE, 1300, 2)

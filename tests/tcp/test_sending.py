@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.tcp import MTU, Peer
@@ -336,7 +338,18 @@ def test_slow_start_hears_of_the_round_trip_while_packets_overtake_each_other() 
     """The newest that has arrived tells it; what fills the gap was late."""
     told = []
 
-    class Told(Reno):
+    class Told:
+        """Reno, overheard: who is compiled has no interpreted heirs."""
+
+        def __init__(self, mss: int, limit: int) -> None:
+            self.__dict__["reno"] = Reno(mss, limit)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.__dict__["reno"], name)
+
+        def __setattr__(self, name: str, value: object) -> None:
+            setattr(self.__dict__["reno"], name, value)
+
         def on_ack(self, acked: int, in_flight: int, now: float, srtt: float, rtt: float) -> None:
             told.append(rtt)
 

@@ -16,17 +16,23 @@ def v6(*words: int) -> str:
     return str(ip_address(b"".join(word.to_bytes(4, "big") for word in words)))
 
 
-class Table(AllowedIPs[str]):
+class Table:
     """With addresses as text."""
 
+    def __init__(self) -> None:
+        self.ips = AllowedIPs[str]()
+
     def add(self, network: str, length: int, value: str) -> None:
-        self.insert(ip_address(network).packed, length, value)
+        self.ips.insert(ip_address(network).packed, length, value)
 
     def find(self, address: str) -> str | None:
-        return self.lookup(ip_address(address).packed)
+        return self.ips.lookup(ip_address(address).packed)
+
+    def remove(self, value: str) -> None:
+        self.ips.remove(value)
 
     def listed(self) -> list[str]:
-        return sorted(f"{ip_address(network)}/{length} {value}" for network, length, value in self.entries())
+        return sorted(f"{ip_address(network)}/{length} {value}" for network, length, value in self.ips.entries())
 
 
 # Linux selftest/allowedips.c: in this order, of which some replace earlier ones and some have bits behind the prefix
@@ -109,7 +115,7 @@ def test_static_removal(table: Table) -> None:
     table.remove("a")
     for host in hosts:
         assert table.find(host) == "e"
-    assert "a" not in {value for _, _, value in table.entries()}
+    assert "a" not in {value for _, _, value in table.ips.entries()}
     for address, value in EXPECTED:
         assert (table.find(address) == value) is (value != "a")
 
@@ -167,8 +173,8 @@ def test_the_cache_is_bounded() -> None:
     table = Table()
     table.add("10.0.0.0", 8, "a")
     for number in range(3 * CACHED_ADDRESSES):
-        assert table.lookup(b"\x0a" + number.to_bytes(3, "big")) == "a"
-    assert len(table._cache) <= CACHED_ADDRESSES
+        assert table.ips.lookup(b"\x0a" + number.to_bytes(3, "big")) == "a"
+    assert len(table.ips._cache) <= CACHED_ADDRESSES
 
 
 @pytest.mark.parametrize(("network", "length"), [(bytes(4), 33), (bytes(4), -1), (bytes(16), 129), (bytes(5), 8)])

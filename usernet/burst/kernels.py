@@ -9,10 +9,10 @@ from typing import Final
 
 from usernet.burst.packets import Kernel
 from usernet.burst.reference import ReferenceKernel
+from usernet.compiled import VARIABLE
 from usernet.errors import UsernetError
 
 INTERFACE: Final = 2  # that of native/src/lib.rs
-VARIABLE: Final = "USERNET_KERNEL"  # "python" or "native": to compare them, or to see which one a fault is of
 
 
 def choose_kernel(environ: Mapping[str, str] = os.environ) -> tuple[Kernel, str]:

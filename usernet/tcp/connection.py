@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from usernet.burst.packets import Drops
+from usernet.burst.packets import Drops, SuperPacket
 from usernet.tcp import arrival, output, timeouts
 from usernet.tcp.pathmtu import PathMtus, believable
 from usernet.tcp.repair import lose_outstanding
@@ -131,14 +131,35 @@ class Connection(ControlBlock):
         connection.sender.nxt += 1
         return connection
 
-    # From the network.  The functions of arrival.py and others are methods as they are: a call less on the hot path.
-    receive_segment = arrival.segment_arrives
-    take = output.take
-    wants_to_send = property(output.wants_to_send)
-    next_timeout = timeouts.next_timeout
-    handle_timeout = timeouts.handle_timeout
-    path_changed = timeouts.path_changed
-    probe = timeouts.probe
+    # From the network
+
+    def receive_segment(self, segment: TcpSegment, now: float, *, segments: int = 1, ce: bool = False) -> None:
+        """One segment, or a super-segment of `segments`, checksum found right.  Never raises for what it holds."""
+        arrival.segment_arrives(self, segment, now, segments=segments, ce=ce)
+
+    def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
+        """Packets to send now, data of about budget_bytes at the most; acknowledgements are always among them."""
+        return output.take(self, budget_bytes, now)
+
+    @property
+    def wants_to_send(self) -> bool:
+        """Whether `take` would do anything."""
+        return output.wants_to_send(self)
+
+    def next_timeout(self) -> float | None:
+        """When to call `handle_timeout`."""
+        return timeouts.next_timeout(self)
+
+    def handle_timeout(self, now: float) -> None:
+        timeouts.handle_timeout(self, now)
+
+    def path_changed(self, now: float) -> None:
+        """The path has come back or moved: a stalled connection tries at once, and its back-off starts anew."""
+        timeouts.path_changed(self, now)
+
+    def probe(self, now: float) -> None:
+        """Send the oldest unanswered segment once more, and leave timer and back-off as they are."""
+        timeouts.probe(self, now)
 
     def receive_icmp_error(self, error: Exception, quoted_seq: int, now: float) -> None:
         """Unreachable and the like: fatal only while the SYN is unanswered (RFC 5927 4, RFC 1122 4.2.3.9)."""

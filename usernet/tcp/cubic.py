@@ -53,12 +53,12 @@ class Cubic(Window):
         """A stage of congestion avoidance: after fast recovery, or after a slow start (4.2; 4.8 and 4.10: K is 0)."""
         self._t_epoch = now
         self._credit = 0.0
-        self._w_est = self.cwnd
+        self._w_est = float(self.cwnd)
         if self._w_max > self.cwnd:
             self._k = ((self._w_max - self.cwnd) / (C * self._mss)) ** (1 / 3)  # figure 2
         else:
             self._k = 0.0
-            self._w_max = self.cwnd
+            self._w_max = float(self.cwnd)
 
     def _w_cubic(self, t: float) -> float:
         """Figure 1."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from proxy.client import Client
+from proxy.names import authority
 
 
 class AccessLog:
@@ -33,15 +34,11 @@ def _when(client: Client) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _joined(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def _text(client: Client, outcome: str, seconds: float) -> str:
     user = json.dumps(client.user) if client.user and not client.user.isalnum() else client.user or "-"
-    target = _joined(*client.target) if client.target and client.target[0] else "-"
+    target = authority(*client.target) if client.target and client.target[0] else "-"
     return (
-        f'{_when(client)} {_joined(client.address, client.port)} {user} "{client.method}" {target} '
+        f'{_when(client)} {authority(client.address, client.port)} {user} "{client.method}" {target} '
         f"{client.route or '-'} up={client.up} down={client.down} {seconds:.3f}s {outcome}"
     )
 
@@ -50,10 +47,10 @@ def _json(client: Client, outcome: str, seconds: float) -> str:
     return json.dumps(
         {
             "time": _when(client),
-            "client": _joined(client.address, client.port),
+            "client": authority(client.address, client.port),
             "user": client.user,
             "method": client.method,
-            "destination": _joined(*client.target) if client.target and client.target[0] else None,
+            "destination": authority(*client.target) if client.target and client.target[0] else None,
             "route": client.route or None,
             "bytes_up": client.up,
             "bytes_down": client.down,

@@ -54,6 +54,12 @@ class Deadlines:
         self._at = deadline
         self._timer = self._loop.call_at(deadline, self._fire)
 
+    def _go_on_soon(self, now: float) -> None:
+        if self._timer is not None:  # whoever expired started another deadline
+            self._timer.cancel()
+        self._at = now
+        self._timer = self._loop.call_soon(self._fire)
+
     def _fire(self) -> None:
         self._timer = None
         now = self._loop.time()
@@ -64,10 +70,7 @@ class Deadlines:
                 if deadline > now:
                     break
                 if not left:
-                    if self._timer is not None:
-                        self._timer.cancel()
-                    self._at = now
-                    self._timer = self._loop.call_soon(self._fire)
+                    self._go_on_soon(now)
                     return
                 left -= 1
                 del queue[member]

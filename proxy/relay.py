@@ -8,6 +8,7 @@ transport.  Backpressure and ends are those of any relay (usernet/aio/relay.py).
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from proxy.client import Client
 from proxy.session import SWEEPS, Context
@@ -18,8 +19,6 @@ class _Side(Side):
     """What both sides do alike."""
 
     __slots__ = ("client", "context", "idle")
-
-    other: _Side | None
 
     def __init__(self, context: Context, client: Client, transport: asyncio.Transport, ended: bool) -> None:
         super().__init__()
@@ -71,7 +70,7 @@ class ClientSide(_Side, asyncio.BufferedProtocol):
         self.client.end(self._outcome())
         self.context.left(self, self.client)
         if self.other is not None:
-            self.context.sessions.add(self.other)  # it may have bytes left that the far end never takes
+            self.context.sessions.add(cast(_Side, self.other))  # it may have bytes left that the far end never takes
         super().connection_lost(exc)
 
     def _outcome(self) -> str:
@@ -91,7 +90,7 @@ class TunnelSide(_Side, asyncio.Protocol):
         other = self.other
         if other is not None:
             other.transport.write(data)
-            other.idle = 0
+            cast(_Side, other).idle = 0
             self.context.counters.bytes_down += len(data)
             self.client.down += len(data)
 

@@ -1,4 +1,4 @@
-"""Whether the sans-IO core runs compiled (setup.py), and how it does not: USERNET_KERNEL=python runs its sources."""
+"""Whether the data path runs compiled (setup.py), and how it does not: USERNET_KERNEL=python runs its sources."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ VARIABLE: Final = "USERNET_KERNEL"  # "python" or "native": to compare them, or 
 
 
 class _SourcesFirst:
-    """Finds the sources of usernet where the import system would prefer what they were compiled to."""
+    """Finds our sources where the import system would prefer what they were compiled to."""
 
     @staticmethod
     def find_spec(fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if path is None or not fullname.startswith("usernet."):
+        if path is None or not fullname.startswith(("usernet.", "proxy.")):
             return None
         for directory in path:
             if spec := FileFinder(directory, (SourceFileLoader, SOURCE_SUFFIXES)).find_spec(fullname):
@@ -31,11 +31,11 @@ def prefer_sources() -> None:
     sys.meta_path.insert(0, _SourcesFirst)
 
 
-def describe_core() -> tuple[bool, str]:
-    """Whether the core is compiled, and why."""
+def describe_data_path() -> tuple[bool, str]:
+    """Whether it is compiled, and why."""
     spec = find_spec("usernet.wire.tcp")
     if spec is not None and (spec.origin or "").endswith(tuple(EXTENSION_SUFFIXES)):
         return True, "since it was compiled with the package"
     if os.environ.get(VARIABLE) == "python":
         return False, f"as {VARIABLE} says"
-    return False, "since USERNET_COMPILE=1 was not there when the package was installed"
+    return False, "since it was not compiled when the package was installed: an editable install, or no C compiler"

@@ -55,13 +55,13 @@ def _version(context: click.Context, _: click.Parameter, asked: bool) -> None:
         from importlib.metadata import version
 
         from usernet.burst import choose_kernel
-        from usernet.compiled import describe_core
+        from usernet.compiled import describe_data_path
 
         kernel, why = choose_kernel()
-        is_compiled, why_core = describe_core()
+        is_compiled, why_path = describe_data_path()
         click.echo(f"usernet {version('usernet')}, Python {platform.python_version()}")
         click.echo(f"burst kernel: {kernel.name}, {why}")
-        click.echo(f"TCP/IP and WireGuard: {'compiled' if is_compiled else 'interpreted'}, {why_core}")
+        click.echo(f"data path: {'compiled' if is_compiled else 'interpreted'}, {why_path}")
         context.exit()
 
 

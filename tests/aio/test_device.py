@@ -18,6 +18,8 @@ from usernet.wire.packet import encode_packet, parse_packet
 from usernet.wireguard.events import HandshakeCompleted, TunnelEvent
 from usernet.wireguard.tunnel import Rejected
 
+pytestmark = pytest.mark.sources
+
 ADDRESS = ("192.0.2.9", 51820)
 
 

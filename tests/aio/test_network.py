@@ -384,6 +384,7 @@ async def test_an_endpoint_name_that_does_not_resolve(monkeypatch: pytest.Monkey
             await net.create_connection(Silent, RIGHT, 80)
 
 
+@pytest.mark.sources
 async def test_happy_eyeballs_through_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     """The IPv6 address does not answer; the IPv4 one, tried 300 ms later, wins, and nothing is left of the other."""
 
@@ -475,6 +476,7 @@ async def test_rebinding_under_a_transfer() -> None:
         writer.close()
 
 
+@pytest.mark.sources
 async def test_a_new_socket_that_cannot_be_had_yet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

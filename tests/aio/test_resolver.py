@@ -311,6 +311,7 @@ async def test_a_silence_is_news_for_a_while(monkeypatch: pytest.MonkeyPatch) ->
         assert net.name_server_troubles() == {}
 
 
+@pytest.mark.sources
 async def test_a_silent_server_makes_the_tunnel_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
     """The far end may have forgotten our session: it takes a handshake to find out."""
     server = NameServer(ZONE)

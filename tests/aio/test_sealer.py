@@ -495,6 +495,7 @@ class Queue:
     def path_changed(self, now: float) -> None: ...
 
 
+@pytest.mark.sources
 async def test_the_loop_and_the_thread_keep_the_order() -> None:
     """By counters on the wire, where every third take has two marks, and so is the loop's."""
     bench, inner = Bench(), Queue()

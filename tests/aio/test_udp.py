@@ -153,6 +153,7 @@ def test_a_port_in_use_is_named(run: Run, opened: Opened) -> None:
     run(test)
 
 
+@pytest.mark.sources
 @pytest.mark.skipif(not HAS_IPV6, reason="no IPv6 here")
 def test_any_port_is_free_for_both(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Opened) -> None:
     """The port the first family was given may be in use in the second: then another one is tried."""
@@ -172,6 +173,7 @@ def test_any_port_is_free_for_both(monkeypatch: pytest.MonkeyPatch, run: Run, op
     run(test)
 
 
+@pytest.mark.sources
 def test_one_family_alone(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Opened) -> None:
     real = sockets._open_one
 
@@ -239,6 +241,7 @@ def test_rebind_keeps_the_port_if_it_can(run: Run, opened: Opened) -> None:
     run(test)
 
 
+@pytest.mark.sources
 def test_rebind_falls_back(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Opened) -> None:
     """The requested port, then the current one, then any."""
     asked: list[int] = []
@@ -409,6 +412,7 @@ def test_empty_datagrams(run: Run, opened: Opened) -> None:
     run(test)
 
 
+@pytest.mark.sources
 def test_a_flood_of_nothing_does_not_hold_the_loop(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Opened) -> None:
     async def test() -> None:
         monkeypatch.setattr(udp, "MAX_MESSAGES", 10)
@@ -572,6 +576,7 @@ def test_a_source_that_is_gone_is_forgotten_until_asked_there_again(
     run(test)
 
 
+@pytest.mark.sources
 def test_sources_are_bounded(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Opened) -> None:
     """A whole network may be routed to this host."""
 

@@ -123,7 +123,7 @@ class StreamTransport(asyncio.Transport):
             took = True
             if not (self._hand_buffer(connection) if self._buffered else self._hand_bytes(connection)):
                 break
-            if self._reading_paused or self._closing:
+            if not self.is_reading():
                 break
         if took and connection.wants_to_send:  # a window to offer: all else is told by who did it
             self._link.changed(connection)

@@ -80,8 +80,9 @@ $(VENV)/test: $(VENV)/installed
 
 $(VENV)/compiled: $(VENV)/test setup.py $(shell find usernet proxy -type f -not -path '*/target/*' -not -name '*.pyc' -not -name '*.so')
 	@echo "compiling as a user's install does, for two minutes"
-	rm -rf build/compiled build/lib build/lib.* build/temp.*
-	USERNET_COMPILE=1 $(PIP) install --no-deps --target build/compiled .
+	rm -rf build/compiled build/wheel build/lib build/lib.* build/temp.*
+	USERNET_COMPILE=1 $(PIP) wheel --no-deps --wheel-dir build/wheel .
+	$(PIP) install --no-deps --target build/compiled build/wheel/*.whl
 	@touch $@
 
 $(VENV)/lint: $(VENV)/test

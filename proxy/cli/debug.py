@@ -50,7 +50,10 @@ def break_connections(where: str | None) -> None:
     help="For how long.",
 )
 def profile(where: str | None, seconds: float) -> None:
-    """Print what the daemon does, as collapsed stacks: `flamegraph.pl` makes a picture of them."""
+    """Print what the daemon does, as collapsed stacks: `flamegraph.pl` makes a picture of them.
+
+    What is compiled counts as its caller's; a daemon with USERNET_KERNEL=python shows all.
+    """
     click.echo(ask(where, "profile", timeout=seconds + 30, seconds=seconds), nl=False)
 
 

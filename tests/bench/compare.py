@@ -26,6 +26,7 @@ from tests.bench.results import Results, as_json, as_markdown, as_text, table
 from tests.bench.rows import Bench, aead
 from tests.support.lab import PEERS, Lab, missing, peer_binary
 from tests.support.load import program
+from usernet.compiled import describe_data_path
 
 DESCRIPTORS = 20_000  # the 10,000 connections, and what else a process has open
 
@@ -49,6 +50,7 @@ def facts(candidates: Sequence[Candidate], rounds: int) -> dict[str, str]:
             python, *dict.fromkeys(candidate.version() for candidate in candidates), openssl,
             f"far peers {' and '.join(peers)}",
         ]),
+        "data path": f"{'compiled' if describe_data_path()[0] else 'interpreted'}; with python the sources run",
         "rounds": str(rounds),
     }  # fmt: skip
 

@@ -128,7 +128,7 @@ def test_version() -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("usernet ")
     assert "burst kernel: " in done.stdout
-    assert "TCP/IP and WireGuard: " in done.stdout
+    assert "data path: " in done.stdout
 
 
 def test_help_names_every_command() -> None:

@@ -39,7 +39,8 @@ netsim: $(VENV)/test
 
 # Needs root, network namespaces and real programs: see CONTRIBUTING.md.
 interop: $(VENV)/compiled
-	$(AS_COMPILED) $(BIN)/python -m pytest -n 3 --dist loadfile -m interop -o pythonpath= tests/interop $(ARGS)
+	$(BIN)/python -m pytest -m "interop and sources" tests/interop/test_kernel_options.py
+	$(AS_COMPILED) $(BIN)/python -m pytest -n 3 --dist loadfile -m "interop and not sources" -o pythonpath= tests/interop $(ARGS)
 
 # Needs what interop needs, and rustc.
 bench: $(VENV)/bench $(VENV)/compiled

@@ -69,6 +69,8 @@ def installed() -> Iterator[Path]:
     folder = Path("/opt") / f"usernet-test-{os.getpid()}"
     source = folder / "source"
     source.mkdir(parents=True)
+    # What the tests run is on that path, and pip would find nothing left to install
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
         for name in re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE):
             if (ROOT / name).is_dir():
@@ -83,7 +85,9 @@ def installed() -> Iterator[Path]:
                 line = line.replace("/tmp/version", f"{folder}/version")
                 line = re.sub(r"(?<![\w/])python -m", f"{sys.executable} -m", line)
                 line = re.sub(r"(?<=pip install --no-cache-dir )\.", str(next(WHEELS.glob("*.whl"), ".")), line)
-                done = subprocess.run(["sh", "-c", line], cwd=source, capture_output=True, text=True, timeout=580)
+                done = subprocess.run(
+                    ["sh", "-c", line], cwd=source, capture_output=True, text=True, timeout=580, env=environment
+                )
                 assert done.returncode == 0, done.stdout + done.stderr
         yield folder / "venv/bin/usernet"
     finally:

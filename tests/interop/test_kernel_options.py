@@ -84,6 +84,7 @@ def test_window_scales(beside: Beside, our_scale: int, their_scale: int, opening
     exchange(beside, *ends, SOME, SOME)
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize("edge", [WRAP, WRAP // 2])
 @pytest.mark.parametrize(("opening", "family"), [(active, socket.AF_INET), (passive, socket.AF_INET6)])
 def test_our_sequence_numbers_wrap(
@@ -111,6 +112,7 @@ def test_their_sequence_numbers_wrap(beside: Beside, edge: int, family: int) -> 
     assert ours.receiver.next == edge + len(SOME) // 2 + 2
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize(("opening", "family"), [(active, socket.AF_INET), (passive, socket.AF_INET6)])
 def test_our_timestamps_wrap(beside: Beside, opening: Opening, family: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 7323 5.2: in the middle of a transfer, and no segment is older than another for it."""

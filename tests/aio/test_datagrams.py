@@ -123,6 +123,17 @@ async def test_nobody_there() -> None:
                 await datagrams.receive()
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_whatever_holds_bytes_is_sent(kind: type) -> None:
+    async with (
+        memory_pair() as pair,
+        await pair.right.open_datagrams(local_addr=(None, 9)) as there,
+        await pair.left.open_datagrams(remote_addr=(RIGHT, 9)) as here,
+    ):
+        here.send(kind(b"hello"))
+        assert (await there.receive())[0] == b"hello"
+
+
 async def test_a_protocol_that_fails_keeps_its_socket() -> None:
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))

@@ -384,6 +384,13 @@ async def test_an_endpoint_name_that_does_not_resolve(monkeypatch: pytest.Monkey
             await net.create_connection(Silent, RIGHT, 80)
 
 
+async def test_one_address_after_the_other_where_no_delay_is_given() -> None:
+    async with memory_pair() as pair:
+        server = await pair.right.create_server(Silent, RIGHT, 0)
+        transport, _ = await pair.left.create_connection(Silent, RIGHT, server.port, happy_eyeballs_delay=None)
+        assert transport.get_extra_info("peername")[0] == RIGHT
+
+
 @pytest.mark.sources
 async def test_happy_eyeballs_through_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     """The IPv6 address does not answer; the IPv4 one, tried 300 ms later, wins, and nothing is left of the other."""

@@ -83,7 +83,7 @@ class Dialler:
         address = self._at_once(host)
         return None if address is None else self._open(host, address, port, local_port, done)
 
-    async def connect(self, host: str, port: int, local_port: int, delay: float) -> Connection:
+    async def connect(self, host: str, port: int, local_port: int, delay: float | None) -> Connection:
         """An established connection; several addresses start `delay` seconds apart."""
         address = self._at_once(host)
         if address is not None:
@@ -168,12 +168,12 @@ def interleave(addresses: Sequence[bytes]) -> list[bytes]:
 
 
 async def race(
-    attempts: Sequence[Callable[[], Coroutine[Any, Any, T]]], delay: float, discard: Callable[[T], None]
+    attempts: Sequence[Callable[[], Coroutine[Any, Any, T]]], delay: float | None, discard: Callable[[T], None]
 ) -> T:
     """The result of the first attempt to succeed.
 
-    The next one starts when one has failed, or `delay` seconds after the last.  Losers are cancelled, and one that got
-    there at the same time is given to `discard`.  If all fail, the first error is raised.
+    The next one starts when one has failed, or `delay` seconds after the last; None: not before.  Losers are cancelled,
+    and one that got there at the same time is given to `discard`.  If all fail, the first error is raised.
     """
     running: set[asyncio.Task[T]] = set()
     waiting = list(attempts)

@@ -141,7 +141,7 @@ class Datagrams:
     def local_address(self) -> SocketName:
         return local_name(self._socket)
 
-    def send(self, data: bytes, address: tuple[str, int] | None = None) -> None:
+    def send(self, data: bytes | bytearray | memoryview, address: tuple[str, int] | None = None) -> None:
         """Send one datagram; never waits.  `address` only where the socket has no fixed remote one.  Raises OSError."""
         if self._closed:
             raise OSError(_CLOSED)
@@ -151,7 +151,7 @@ class Datagrams:
             self._check(remote[0], address[0])
         if remote is None:
             raise ValueError("an address is needed: the socket is not connected")
-        self._socket.send(data, remote, boottime())
+        self._socket.send(bytes(data), remote, boottime())
         self._link.wake()
 
     async def receive(self) -> tuple[bytes, SocketName]:

@@ -105,7 +105,7 @@ class Network(Engine):
         port: int,
         *,
         local_port: int = 0,
-        happy_eyeballs_delay: float = HAPPY_EYEBALLS_DELAY,
+        happy_eyeballs_delay: float | None = HAPPY_EYEBALLS_DELAY,
     ) -> tuple[StreamTransport, ProtocolT]:
         """As loop.create_connection.  Raises what usernet.errors lists, ConnectionRefusedError or TimeoutError."""
         connection = await self._dialler.connect(host, port, local_port, happy_eyeballs_delay)

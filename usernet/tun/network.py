@@ -116,7 +116,7 @@ class KernelNetwork(Engine):
         port: int,
         *,
         local_port: int = 0,
-        happy_eyeballs_delay: float = HAPPY_EYEBALLS_DELAY,
+        happy_eyeballs_delay: float | None = HAPPY_EYEBALLS_DELAY,
     ) -> tuple[Any, ProtocolT]:
         """As loop.create_connection.  Raises what usernet.errors lists, or the kernel's OSError."""
         addresses: list[bytes] = []

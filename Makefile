@@ -22,8 +22,8 @@ test: $(VENV)/test
 # The same tests against what setup.py compiles, but for those that replace a part of it by one of their own.
 test-compiled: $(VENV)/compiled
 	$(AS_COMPILED) $(BIN)/python -m pytest -n auto -m "not interop and not sources" -o pythonpath= \
-		tests/wire tests/burst tests/tcp tests/stack tests/wireguard tests/filter tests/conformance tests/aio tests/proxy \
-		$(ARGS)
+		tests/test_compiled.py tests/wire tests/burst tests/tcp tests/stack tests/wireguard tests/filter tests/conformance \
+		tests/aio tests/proxy $(ARGS)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check .

@@ -1,0 +1,44 @@
+"""What mypyc asks of the sources, and `make test-compiled` of what it makes of them: no interpreted heirs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from types import ModuleType
+
+import proxy
+import usernet
+from usernet.compiled import describe_data_path
+
+OURS = ("usernet.", "proxy.")
+
+
+def modules() -> list[ModuleType]:
+    names = [
+        found.name
+        for package in (usernet, proxy)
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not found.name.endswith("__main__")
+    ]
+    return [importlib.import_module(name) for name in names]
+
+
+def is_compiled(name: str) -> bool:
+    spec = sys.modules[name].__spec__ if name in sys.modules else None
+    return spec is not None and str(spec.origin).endswith(tuple(EXTENSION_SUFFIXES))
+
+
+def test_who_is_compiled_has_no_interpreted_heirs() -> None:
+    heirs = [
+        f"{heir.__qualname__} of {module.__name__} inherits from {base.__qualname__} of {base.__module__}"
+        for module in modules()
+        for heir in vars(module).values()
+        if inspect.isclass(heir) and heir.__module__ == module.__name__ and not is_compiled(module.__name__)
+        for base in heir.__mro__[1:]
+        if base.__module__.startswith(OURS) and is_compiled(base.__module__)
+    ]
+    assert not heirs
+    assert is_compiled("usernet.wire.tcp") == describe_data_path()[0]

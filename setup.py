@@ -47,7 +47,7 @@ class BuildOrLeave(build_ext):
 def _give_up(error: BaseException) -> None:
     if os.environ.get("USERNET_COMPILE") == "1":
         raise error
-    logging.warning("usernet: nothing is compiled, so its sources will run, with half the speed: %s", error)
+    logging.warning("usernet: nothing is compiled, so the sources run, which take half as much CPU again: %s", error)
 
 
 def extensions() -> list[Extension]:

@@ -129,6 +129,6 @@ def test_compose_gives_no_more_than_is_needed() -> None:
 def test_what_the_image_is_built_from_is_let_through() -> None:
     """What setuptools reads is not kept out by .dockerignore."""
     allowed = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
-    assert {"pyproject.toml", "README.md", "LICENSE", "usernet", "proxy"} == set(allowed)
+    assert {"pyproject.toml", "setup.py", "README.md", "LICENSE", "usernet", "proxy"} == set(allowed)
     for name in allowed:
         assert (ROOT / name).exists()

@@ -16,10 +16,10 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 COMPILED = [
-    *(f"usernet/{name}/[!_]*.py" for name in ("wire", "wireguard", "tcp", "stack", "filter")),
+    *(f"usernet/{name}/[!_]*.py" for name in ("wire", "burst", "wireguard", "tcp", "stack", "filter")),
     *(f"usernet/aio/{name}.py" for name in (
-        "addresses", "connect", "device", "family", "filtered", "forwarder", "relay", "runtime", "sockets",
-        "transports", "udp", "userspace",
+        "addresses", "connect", "device", "family", "filtered", "forwarder", "inlet", "relay", "runtime", "sealer",
+        "sockets", "transports", "udp", "userspace",
     )),
     *(f"proxy/{name}.py" for name in (
         "client", "deadlines", "listener", "mux", "names", "pacing", "relay", "rules", "session",

@@ -301,6 +301,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.sources
 async def test_too_little_is_not_worth_it(bench: Bench) -> None:
     little = super_packet(WORTHWHILE_BYTES // MSS)
     assert bench.submit(little) == 0
@@ -316,6 +317,7 @@ async def test_too_little_is_not_worth_it(bench: Bench) -> None:
     assert (statistics.sent_datagrams, statistics.sent_bytes) == (count, sum(sizes))
 
 
+@pytest.mark.sources
 async def test_the_thread_ends_with_its_owner() -> None:
     await until(lambda: threads() == 0)
     bench = Bench()
@@ -325,6 +327,7 @@ async def test_the_thread_ends_with_its_owner() -> None:
     await until(lambda: threads() == 0)
 
 
+@pytest.mark.sources
 async def test_it_tells_when_it_is_done(bench: Bench) -> None:
     for number in range(IN_FLIGHT):
         assert not bench.sealer.is_full
@@ -337,6 +340,7 @@ async def test_it_tells_when_it_is_done(bench: Bench) -> None:
     assert not bench.sealer.is_full
 
 
+@pytest.mark.sources
 async def test_one_congestion_mark_only(bench: Bench) -> None:
     assert bench.submit(super_packet(44, tos=2), super_packet(44)) == 0
     bench.there.setsockopt(SOL_UDP, UDP_GRO, 0)
@@ -346,11 +350,13 @@ async def test_one_congestion_mark_only(bench: Bench) -> None:
     assert ancillary == [(socket.IPPROTO_IP, socket.IP_TOS, b"\2")]
 
 
+@pytest.mark.sources
 async def test_no_session(bench: Bench) -> None:
     bench.tunnel.is_ready = False
     assert bench.submit(super_packet(44)) == 0
 
 
+@pytest.mark.sources
 async def test_a_key_that_has_ended(bench: Bench) -> None:
     bench.tunnel.send_key.wipe()
     assert bench.submit(super_packet(44)) == 0
@@ -358,6 +364,7 @@ async def test_a_key_that_has_ended(bench: Bench) -> None:
     assert bench.tunnel.noted == []
 
 
+@pytest.mark.sources
 async def test_a_way_out_that_cannot_segment(bench: Bench) -> None:
     burst = SendBurst(bench.there.getsockname(), memoryview(b""), 0)
     assert bench.link.route(burst) is not None
@@ -366,12 +373,14 @@ async def test_a_way_out_that_cannot_segment(bench: Bench) -> None:
     assert bench.submit(super_packet(44)) == 0
 
 
+@pytest.mark.sources
 async def test_more_than_usual(bench: Bench) -> None:
     packets = [super_packet(44, number) for number in range(4)]
     assert bench.submit(*packets) == sum(map(len, expected(packets, 0)))
     assert bench.received(44 * 4) == expected(packets, 0)
 
 
+@pytest.mark.sources
 @pytest.mark.parametrize("what", ["os.eventfd", "usernet.burst._native.Worker"])
 async def test_no_thread_and_no_descriptor(monkeypatch: pytest.MonkeyPatch, bench: Bench, what: str) -> None:
     def fail(*_: int) -> NoReturn:
@@ -410,6 +419,7 @@ class OneByOne:
         return first
 
 
+@pytest.mark.sources
 async def test_what_it_could_not_send_comes_back_whole(bench: Bench) -> None:
     """And whatever was on its way behind it."""
     packets = [super_packet(44, number) for number in range(4)]
@@ -429,6 +439,7 @@ async def test_what_it_could_not_send_comes_back_whole(bench: Bench) -> None:
     assert bench.received(44) == expected(packets[3:], 3 * 44)
 
 
+@pytest.mark.sources
 async def test_closing_gives_back_what_could_not_be_sent() -> None:
     bench = Bench()
     packets = [super_packet(44, number) for number in range(IN_FLIGHT)]
@@ -440,6 +451,7 @@ async def test_closing_gives_back_what_could_not_be_sent() -> None:
     bench.close()
 
 
+@pytest.mark.sources
 async def test_closed_with_jobs_in_flight() -> None:
     bench = Bench()
     packets = [super_packet(44, number) for number in range(IN_FLIGHT)]
@@ -451,6 +463,7 @@ async def test_closed_with_jobs_in_flight() -> None:
     there.close()
 
 
+@pytest.mark.sources
 async def test_where_there_is_one(bench: Bench) -> None:
     tunnel: Any = bench.tunnel
     assert second_core(bench.loop, tunnel, bench.link, ReferenceKernel()) is None

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import uvloop
 
+from tests.support.burst import make_kernel
 from usernet.aio import family as family_module
-from usernet.aio import sockets, udp
-from usernet.aio.udp import ARENA_BYTES, MAX_SLOTS, ROOM, SLOT, UdpLink, UdpStatistics
+from usernet.aio import sockets
+from usernet.aio.inlet import MAX_MESSAGES, MAX_SLOTS, ROOM, SLOT, MakeInlet, inlet_of
+from usernet.aio.udp import ARENA_BYTES, UdpLink, UdpStatistics
 from usernet.burst.packets import Address, DatagramBurst, SendBurst
 
 Test = Callable[[], Awaitable[None]]
@@ -51,20 +53,21 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 class Opened:
     """Links that are closed when the test is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, make_inlet: MakeInlet) -> None:
         self.links: list[UdpLink] = []
+        self.make_inlet = make_inlet
 
     def __call__(self, port: int = 0) -> UdpLink:
-        return self.keep(UdpLink.open(asyncio.get_running_loop(), port))
+        return self.keep(UdpLink.open(asyncio.get_running_loop(), port, make_inlet=self.make_inlet))
 
     def keep(self, link: UdpLink) -> UdpLink:
         self.links.append(link)
         return link
 
 
-@pytest.fixture
-def opened() -> Opened:
-    return Opened()
+@pytest.fixture(params=["python", "native"])
+def opened(request: pytest.FixtureRequest) -> Opened:
+    return Opened(inlet_of(make_kernel(request.param)))
 
 
 @pytest.fixture(autouse=True)
@@ -412,16 +415,14 @@ def test_empty_datagrams(run: Run, opened: Opened) -> None:
     run(test)
 
 
-@pytest.mark.sources
-def test_a_flood_of_nothing_does_not_hold_the_loop(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Opened) -> None:
+def test_a_flood_of_nothing_does_not_hold_the_loop(run: Run, opened: Opened) -> None:
     async def test() -> None:
-        monkeypatch.setattr(udp, "MAX_MESSAGES", 10)
         receiver = opened()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-            for content in [b""] * 15 + [b"a"]:
+            for content in [b""] * (MAX_MESSAGES + 5) + [b"a"]:
                 peer.sendto(content, (V4, receiver.port))
         assert receiver.receive() == []
-        assert drops(receiver) == {"empty": 10}
+        assert drops(receiver) == {"empty": MAX_MESSAGES}
         assert datagrams_of(receiver.receive()) == [b"a"]
 
     run(test)

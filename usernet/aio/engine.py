@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from usernet.aio.capture import SNAPLEN, Tap
 from usernet.aio.device import Device
+from usernet.aio.inlet import inlet_of
 from usernet.aio.inside import Inside
 from usernet.aio.peers import Memory, Peers
 from usernet.aio.reach import Reach
@@ -111,7 +112,7 @@ class Engine(Inside):
             timestamp_floor_ns=self._memory.timestamp_ns,
         )
         if self._datagram_link is None:
-            self._datagram_link = UdpLink.open(loop, self.listen_port, self._mark())
+            self._datagram_link = UdpLink.open(loop, self.listen_port, self._mark(), inlet_of(kernel))
         self._peers = Peers(self._tasks, self._tunnel, self._memory, self._on_reachable)
         self._reach = Reach(self.config, self._tunnel, self._peers.endpoints, self._wake)
         self._resolver = Resolver(self._ways(), self._tasks)

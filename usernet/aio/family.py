@@ -11,87 +11,57 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import sys
-from typing import Final, NamedTuple
+from typing import Final
 
 from usernet.aio import sockets
-from usernet.aio.sockets import ASYNCHRONOUS, SOL_UDP, UDP_GRO, UDP_SEGMENT
+from usernet.aio.inlet import IP_PKTINFO, Ancillary, ControlMessage, MakeInlet
+from usernet.aio.sockets import ASYNCHRONOUS, SOL_UDP, UDP_SEGMENT
 from usernet.burst.packets import Address, SendBurst
 
-ControlMessage = tuple[int, int, bytes]  # level, type, data
-Ancillary = list[ControlMessage]
-
-# Segment size, TOS, and the larger family's address.
-ANCILLARY_BYTES: Final = 2 * socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
 MAX_SOURCES: Final = 256
 
-_IP_PKTINFO: Final = 8  # not in the socket module
-_TOS_KINDS: Final = frozenset({(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)})
 # A source that is no longer ours, or from where no route leads there.
 _NOT_FROM_HERE: Final = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENETUNREACH})
-
-
-class Told(NamedTuple):
-    """What came beside a message."""
-
-    segment: int = 0  # size of its datagrams, if it was merged
-    tos: int = 0
-    local: bytes = b""
 
 
 class FamilySocket:
     """A socket and what is known about it."""
 
-    __slots__ = ("_ip", "_sources", "ancillary", "blocked", "gro", "gso", "readable", "sock", "told", "watched")
+    __slots__ = ("_ip", "_sources", "blocked", "gro", "gso", "inlet", "readable", "sock", "watched")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, make_inlet: MakeInlet) -> None:
         self.sock = sock
+        self.inlet = make_inlet(sock)
         self.gso = sockets.has_gso(sock)
         self.gro = sockets.enable_gro(sock)
         self.readable = False  # the loop said so, and it has not been drained since
         self.blocked = False  # a send would have blocked, and the loop has not said otherwise since
         self.watched = False  # the loop watches it for being writable
-        self.ancillary: Ancillary = []  # of the last message, and what it says
-        self.told = Told()
         self._sources: dict[bytes, ControlMessage] = {}  # our addresses that something came to
         if sock.family == socket.AF_INET6:
             self._ip = socket.IPPROTO_IPV6, socket.IPV6_TCLASS
             options = socket.IPV6_RECVTCLASS, socket.IPV6_RECVPKTINFO
         else:
             self._ip = socket.IPPROTO_IP, socket.IP_TOS
-            options = socket.IP_RECVTOS, _IP_PKTINFO
+            options = socket.IP_RECVTOS, IP_PKTINFO
         for option in options:
             sock.setsockopt(self._ip[0], option, 1)
 
-    def read(self, ancillary: Ancillary) -> Told:
-        """What came beside a message.  To be asked only when it is not what came last: it hardly ever changes."""
-        segment, tos, local = 0, 0, b""
-        for level, kind, data in ancillary:
-            if level == SOL_UDP:
-                if kind == UDP_GRO:
-                    segment = int.from_bytes(data[:4], sys.byteorder)
-            elif (level, kind) in _TOS_KINDS:  # one byte for IPv4, an int for IPv6
-                tos = int.from_bytes(data, sys.byteorder)
-            elif (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):
-                local = data[4:8]  # ipi_spec_dst: behind the interface's index
-            elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-                local = data[:16]
+    def came_to(self, local: bytes) -> None:
+        """Something came to this address of ours."""
         if local and local not in self._sources:
             self._learn(local)
-        self.ancillary, self.told = ancillary, Told(segment, tos, local)
-        return self.told
 
     def _learn(self, local: bytes) -> None:
         if len(self._sources) >= MAX_SOURCES:  # a whole network may be routed to this host
             self._sources.clear()
         if len(local) == 4:
-            self._sources[local] = socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=i4s4x", 0, local)
+            self._sources[local] = socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=i4s4x", 0, local)
         else:
             self._sources[local] = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16si", local, 0)
 
     def _forget(self, local: bytes) -> bool:
         """Whether it was a source until now."""
-        self.ancillary, self.told = [], Told()  # so that the next datagram that comes to it is noticed
         return self._sources.pop(local, None) is not None
 
     def beside(self, burst: SendBurst) -> Ancillary:

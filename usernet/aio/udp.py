@@ -1,16 +1,12 @@
 """The outer side on a real host: UDP over both families.  See udp(7), `sockets` and `family`.
 
-Receiving drains what has arrived into one arena before anything is processed: the kernel's buffer is small, and bursts
-are what makes the rest fast.  A message merged by GRO is a burst as it is.  Plain datagrams go into slots of a fixed
-stride, so that those a peer without GSO sends are one burst, too, as long as they come from one address.
+Receiving drains what has arrived into one arena before anything is processed (`inlet`): the kernel's buffer is small,
+and bursts are what makes the rest fast.
 
 Sending hands a whole burst to the kernel at once (UDP_SEGMENT).  Where the way out cannot do that, which only shows
 by the error of a send, the family does without it from then on, beginning with that same burst.
 
 No error of the socket is raised here: datagrams may be lost anyway, so it is counted.
-
-What comes beside a message (size of merged datagrams, TOS, our address) hardly ever changes: it is read when it does.
-Asking for it all the same costs 0.25 us a call for the TOS (RFC 6040), 0.15 more for the address.
 """
 
 from __future__ import annotations
@@ -23,24 +19,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from usernet.aio import sockets
-from usernet.aio.family import ANCILLARY_BYTES, FamilySocket, Told, packed
+from usernet.aio.family import FamilySocket, packed
+from usernet.aio.inlet import MakeInlet, SocketInlet
 from usernet.aio.sockets import ASYNCHRONOUS
-from usernet.burst.packets import Address, DatagramBurst, Drops, SendBurst
+from usernet.burst.packets import DatagramBurst, Drops, SendBurst
 
 # Slots for more than the 135 datagrams that a socket buffer of the usual size holds.  What a larger one has beyond them
 # waits there for the next turn, so that whoever else the loop serves waits a millisecond and not ten.
 ARENA_BYTES: Final = 384 << 10
-ROOM: Final = 65_536  # GRO fills up to this whatever the datagrams' size; MSG_TRUNC tells if it ever was too little
-SLOT: Final = 2048  # of a plain datagram; a larger one is a burst of its own
-MAX_SLOTS: Final = 64
-MAX_MESSAGES: Final = 1024
-
-_TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # its & costs 1 us as long as it is an enum
 # The way out cannot segment: no checksum offload, a device that changed later.
 _NO_GSO: Final = frozenset({errno.EIO, errno.EOPNOTSUPP})
 # This destination cannot have it: a smaller path MTU, or no destination at all (port 0).  Others keep it: the address
 # is where a peer's packets came from, or were made to seem so on their way.  Or our source address is gone.
 _NOT_THERE: Final = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EADDRNOTAVAIL})
+
+
+_EMPTY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
+MAX_ERRORS: Final = 1024  # in one turn: whoever makes them may make more than we take
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +57,18 @@ class UdpLink:
     """A DatagramLink over sockets of both families on one port."""
 
     def __init__(
-        self, loop: AbstractEventLoop, socks: list[socket.socket], requested_port: int = 0, mark: int = 0
+        self,
+        loop: AbstractEventLoop,
+        socks: list[socket.socket],
+        requested_port: int = 0,
+        mark: int = 0,
+        make_inlet: MakeInlet = SocketInlet,
     ) -> None:
         self._loop = loop
+        self._make_inlet = make_inlet
         self._mark = mark
         self._requested_port = requested_port
-        self._arena = memoryview(bytearray(ARENA_BYTES))  # calloc: pages cost memory only once written
+        self._arena = bytearray(ARENA_BYTES)  # calloc: pages cost memory only once written
         self._on_readable: Callable[[], None] | None = None
         self._on_writable: Callable[[], None] | None = None
         self._drops = Drops()
@@ -77,12 +78,14 @@ class UdpLink:
         self._adopt(socks)
 
     @classmethod
-    def open(cls, loop: AbstractEventLoop, port: int = 0, mark: int = 0) -> UdpLink:
+    def open(
+        cls, loop: AbstractEventLoop, port: int = 0, mark: int = 0, make_inlet: MakeInlet = SocketInlet
+    ) -> UdpLink:
         """Bind to `port` (0: any that is free for both families).  OSError names the port if it is taken.
 
-        `mark`: what packets carry for the kernel's rules; 0 is nothing.
+        `mark`: what packets carry for the kernel's rules; 0 is nothing.  `make_inlet`: what empties a socket.
         """
-        return cls(loop, sockets.open_sockets(port, mark), port, mark)
+        return cls(loop, sockets.open_sockets(port, mark), port, mark, make_inlet)
 
     def rebind(self) -> None:
         """New sockets on the requested port, or else the current one, or else any.  OSError if even that fails."""
@@ -114,7 +117,7 @@ class UdpLink:
 
     def _adopt(self, socks: list[socket.socket]) -> None:
         self.port: int = socks[0].getsockname()[1]
-        self._sockets = [FamilySocket(sock) for sock in socks]
+        self._sockets = [FamilySocket(sock, self._make_inlet) for sock in socks]
         by_family = {entry.sock.family: entry for entry in self._sockets}
         self._ipv4 = by_family.get(socket.AF_INET)
         self._ipv6 = by_family.get(socket.AF_INET6)
@@ -145,60 +148,27 @@ class UdpLink:
 
     def _drain(self, entry: FamilySocket, at: int, bursts: list[DatagramBurst]) -> int:
         """Read one socket until it is empty or the arena full, whose first free byte is `at` before and after."""
-        arena, recvmsg_into = self._arena, entry.sock.recvmsg_into
-        known, (segment, tos, local) = entry.ancillary, entry.told
-        source: Address | None = None  # of the slots being filled
-        lengths: list[int] = []
-        messages = 0
-        while at <= ARENA_BYTES - ROOM and messages < MAX_MESSAGES:  # not everything takes room of the arena
-            try:
-                size, ancillary, flags, address = recvmsg_into([arena[at : at + ROOM]], ANCILLARY_BYTES)
-            except (BlockingIOError, InterruptedError):
+        view = memoryview(self._arena)
+        for _ in range(MAX_ERRORS):
+            groups, at, messages, dropped, stopped = entry.inlet.receive(self._arena, at)
+            self._received_messages += messages
+            for address, start, stride, lengths, tos, local in groups:
+                buf = view[start : start + stride * len(lengths)]
+                bursts.append(DatagramBurst(address, buf, stride, lengths, tos, local))
+                entry.came_to(local)
+            for reason in dropped:
+                self._drops.count(reason)
+            if not stopped:
+                break
+            if stopped in _EMPTY:
                 entry.readable = False
                 break
-            except OSError as error:  # of a datagram sent before; the next call tells of another or of data
-                self._count_error(error)
-                if error.errno not in ASYNCHRONOUS:
-                    entry.readable = False
-                    break
-                messages += 1
-                continue
-            messages += 1
-            if ancillary != known:
-                known = ancillary
-                segment, tos, local = entry.read(ancillary)
-                source = None
-            if segment or flags & _TRUNCATED or not 0 < size <= SLOT:
-                room = self._take_whole(at, size, entry.told, flags, address, bursts)
-                if room:
-                    at, source = at + room, None
-                continue
-            if address != source or len(lengths) == MAX_SLOTS:
-                source, lengths = address, []
-                bursts.append(DatagramBurst(address, arena[at : at + SLOT * MAX_SLOTS], SLOT, lengths, tos, local))
-            lengths.append(size)
-            at += SLOT
-        self._received_messages += messages
+            self._drops.count(_name(stopped))
+            if stopped not in ASYNCHRONOUS:
+                entry.readable = False
+                break
+            # It was about a datagram sent before; the next call tells of another, or of data.
         return at
-
-    def _take_whole(
-        self,
-        at: int,
-        size: int,
-        told: Told,
-        flags: int,
-        address: Address,
-        bursts: list[DatagramBurst],
-    ) -> int:
-        """A message that is a burst of its own, merged or large; or nothing of use.  Gives the room it took."""
-        if flags & _TRUNCATED or size == 0:
-            self._drops.count("truncated" if size else "empty")
-            return 0
-        segment = min(told.segment or size, size)
-        whole, rest = divmod(size, segment)
-        lengths = [segment] * whole + ([rest] if rest else [])
-        bursts.append(DatagramBurst(address, self._arena[at : at + size], segment, lengths, told.tos, told.local))
-        return -(-size // 64) * 64  # keeps to cache lines
 
     # --- sending ---
 
@@ -284,7 +254,7 @@ class UdpLink:
         self._sent_messages += messages
 
     def _count_error(self, error: OSError, datagrams: int = 1) -> None:
-        self._drops.count(errno.errorcode.get(error.errno or 0, "unknown-error"), datagrams)
+        self._drops.count(_name(error.errno or 0), datagrams)
 
     # --- the loop ---
 
@@ -348,3 +318,7 @@ class UdpLink:
                 if entry is not None
             ),
         )
+
+
+def _name(number: int) -> str:
+    return errno.errorcode.get(number, "unknown-error")

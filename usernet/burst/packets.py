@@ -77,7 +77,7 @@ class DatagramBurst(NamedTuple):
     """Datagrams from one source, on their way in: number i lies at i * stride and is lengths[i] bytes long."""
 
     address: Address
-    buf: memoryview
+    buf: "memoryview"  # noqa: UP037 - mypyc finds it as a string only
     stride: int
     lengths: list[int]
     tos: int = 0  # the outer TOS / traffic class, its low two bits being ECN
@@ -88,7 +88,7 @@ class SendBurst(NamedTuple):
     """Datagrams to one destination, on their way out: equal sizes, only the last may be shorter.  One sendmsg."""
 
     address: Address
-    buf: memoryview
+    buf: "memoryview"  # noqa: UP037 - mypyc finds it as a string only
     segment_size: int
     tos: int = 0
     local: bytes = b""  # our address that they are to leave from; b"": as the system chooses

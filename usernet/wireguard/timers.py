@@ -53,7 +53,8 @@ class PeerTimers:
     """One peer's deadlines.  NEVER is a timer that does not run."""
 
     __slots__ = (
-        "_jitter",
+        "_random",
+        "_silence_jitter",
         "keepalive_at",
         "last_traversal",
         "persistent_keepalive",
@@ -66,7 +67,8 @@ class PeerTimers:
 
     def __init__(self, timing: Timing, random: Callable[[int], bytes]) -> None:
         self.timing = timing
-        self._jitter = random
+        self._random = random
+        self._silence_jitter = 0.0  # drawn for a session, not for every packet: it is a system call
         self.retry_at = NEVER  # the next initiation of a running series
         self.silence_at = NEVER  # data is unanswered: ask for a new session
         self.unanswered_since = NEVER  # while that timer runs
@@ -76,7 +78,7 @@ class PeerTimers:
         self.zero_at = NEVER  # remove the keys
 
     def jitter(self) -> float:
-        return int.from_bytes(self._jitter(2), "big") / 0xFFFF * self.timing.retry_jitter
+        return int.from_bytes(self._random(2), "big") / 0xFFFF * self.timing.retry_jitter
 
     # What happened
 
@@ -85,7 +87,7 @@ class PeerTimers:
         self.last_traversal = now
         self.keepalive_at = NEVER
         if data and self.silence_at == NEVER:
-            self.silence_at = now + self.timing.silence_timeout + self.jitter()
+            self.silence_at = now + self.timing.silence_timeout + self._silence_jitter
             self.unanswered_since = now
 
     def received(self, now: float, *, data: bool) -> None:
@@ -100,6 +102,7 @@ class PeerTimers:
 
     def session_derived(self, now: float) -> None:
         self.zero_at = now + self.timing.zero_after_time
+        self._silence_jitter = self.jitter()
 
     def handshake_over(self) -> None:
         """It is complete, or was given up."""

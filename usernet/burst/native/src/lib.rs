@@ -2,9 +2,12 @@
 //!
 //! This file is the border to Python; `opening` and `flows` are the way in, `sealing` the way out, all of them on slices.
 //! The GIL is held throughout: a call takes some 60 us at most, and to get it back beside a busy thread would take
-//! longer.  `worker` does the way out once more, on a thread that has nothing to do with Python.
+//! longer.  `worker` does the way out once more, on a thread that has nothing to do with Python, and `inlet` empties the
+//! socket.
 
 mod flows;
+#[cfg(target_os = "linux")] // UDP_GRO
+mod inlet;
 mod opening;
 mod packet;
 mod replay;
@@ -26,7 +29,7 @@ use replay::ReplayWindow;
 use sealing::{Output, Sender, SuperPacket};
 
 /// Goes up with every change that Python sees: a kernel that was built for another version is not used.
-const INTERFACE: u32 = 2;
+const INTERFACE: u32 = 3;
 const TRANSPORT_DATA: u32 = 4;
 const HEADER_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;
@@ -246,6 +249,9 @@ fn _native(module: &Bound<PyModule>) -> PyResult<()> {
     module.add_class::<Kernel>()?;
     module.add_class::<ReceiveKey>()?;
     #[cfg(target_os = "linux")]
-    module.add_class::<worker::Worker>()?;
+    {
+        module.add_class::<inlet::Inlet>()?;
+        module.add_class::<worker::Worker>()?;
+    }
     module.add_class::<SendKey>()
 }

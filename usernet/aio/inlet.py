@@ -1,0 +1,126 @@
+"""How the outer socket is emptied: message by message into one arena.  See recvmsg(2), cmsg(3), ip(7), ipv6(7), udp(7).
+
+A message merged by GRO is a group of its own, as it lies.  Plain datagrams go into slots of a fixed stride, so that
+those that one address sends are one group, too.  `SocketInlet` does it with the socket module; `Inlet` of the native
+kernel (native/src/inlet.rs) is the same, at a third of the cost of a message.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from usernet.aio.sockets import SOL_UDP, UDP_GRO
+from usernet.burst.packets import Address, Kernel
+
+ControlMessage = tuple[int, int, bytes]  # level, type, data
+Ancillary = list[ControlMessage]
+
+# Source, first byte in the arena, stride B, the datagrams' lengths, outer TOS, our address that they came to.
+Group = tuple[Address, int, int, list[int], int, bytes]
+
+# What `receive` gives: groups; the arena's first free byte; messages that came, useful or not; why it dropped some of
+# them; and why it stopped: an errno (EAGAIN: nothing is left), or 0 where the arena is full or it was enough.
+Received = tuple[list[Group], int, int, list[str], int]
+
+ROOM: Final = 65_536  # GRO fills up to this whatever the datagrams' size; MSG_TRUNC tells if it ever was too little
+SLOT: Final = 2048  # of a plain datagram; a larger one is a group of its own
+MAX_SLOTS: Final = 64
+LINE: Final = 64  # a group begins with a cache line
+MAX_MESSAGES: Final = 256  # in one call: not everything takes room of the arena
+IP_PKTINFO: Final = 8  # not in the socket module
+
+# Segment size, TOS, and the larger family's address.
+_ANCILLARY_BYTES: Final = 2 * socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
+_TRUNCATED: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # its & costs 1 us as long as it is an enum
+_TOS_KINDS: Final = frozenset({(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)})
+
+
+class Inlet(Protocol):
+    """Empties one socket, which must not block."""
+
+    def receive(self, arena: bytearray, at: int) -> Received:
+        """Read while there is ROOM from `at` on in the arena.  Raises nothing that the socket says."""
+
+
+MakeInlet = Callable[[socket.socket], Inlet]
+
+
+class Told(NamedTuple):
+    """What came beside a message."""
+
+    segment: int = 0  # size of its datagrams, if it was merged
+    tos: int = 0
+    local: bytes = b""
+
+
+class SocketInlet:
+    """Implements `Inlet`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._ancillary: Ancillary = []  # of the last message, and what it says: it hardly ever changes
+        self._told = Told()
+
+    def receive(self, arena: bytearray, at: int) -> Received:
+        """See `Inlet`."""
+        view, recvmsg_into = memoryview(arena), self._sock.recvmsg_into
+        known, (segment, tos, local) = self._ancillary, self._told
+        groups: list[Group] = []
+        dropped: list[str] = []
+        source: Address | None = None  # of the slots being filled
+        lengths: list[int] = []
+        messages = stopped = 0
+        while at <= len(view) - ROOM and messages < MAX_MESSAGES:
+            try:
+                size, ancillary, flags, address = recvmsg_into([view[at : at + ROOM]], _ANCILLARY_BYTES)
+            except OSError as error:
+                stopped = error.errno or errno.EIO
+                break
+            messages += 1
+            if ancillary != known:
+                known = self._ancillary = ancillary
+                segment, tos, local = self._told = _read(ancillary)
+                source = None
+            if flags & _TRUNCATED or size == 0:
+                dropped.append("truncated" if size else "empty")
+            elif segment or size > SLOT:
+                stride = min(segment or size, size)
+                whole, rest = divmod(size, stride)
+                groups.append((address, at, stride, [stride] * whole + ([rest] if rest else []), tos, local))
+                at += -(-size // LINE) * LINE
+                source = None
+            else:
+                if address != source or len(lengths) == MAX_SLOTS:
+                    source, lengths = address, []
+                    groups.append((address, at, SLOT, lengths, tos, local))
+                lengths.append(size)
+                at += SLOT
+        return groups, at, messages, dropped, stopped
+
+
+def _read(ancillary: Ancillary) -> Told:
+    segment, tos, local = 0, 0, b""
+    for level, kind, data in ancillary:
+        if level == SOL_UDP:
+            if kind == UDP_GRO:
+                segment = int.from_bytes(data[:4], sys.byteorder)
+        elif (level, kind) in _TOS_KINDS:  # one byte for IPv4, an int for IPv6
+            tos = int.from_bytes(data, sys.byteorder)
+        elif (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
+            local = data[4:8]  # ipi_spec_dst: behind the interface's index
+        elif (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
+            local = data[:16]
+    return Told(segment, tos, local)
+
+
+def inlet_of(kernel: Kernel) -> MakeInlet:
+    """What empties sockets for a tunnel with this kernel: the native one can do that, too, on Linux."""
+    if kernel.name != "native" or sys.platform != "linux":
+        return SocketInlet
+    from usernet.burst._native import Inlet as NativeInlet
+
+    return lambda sock: NativeInlet(sock.fileno())

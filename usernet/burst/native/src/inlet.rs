@@ -1,0 +1,168 @@
+//! Empties a UDP socket into an arena, message by message: `Inlet` of usernet/aio/inlet.py, where it is specified.
+//!
+//! A message costs little more than its system call here.  Through the socket module it is one, a list, a view, a tuple
+//! and a list of tuples, and the end of them an exception.  nix does without `unsafe` of ours.
+
+use std::io::IoSliceMut;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyTuple};
+
+use crate::writable;
+
+// As in inlet.py.
+const ROOM: usize = 65_536;
+const SLOT: usize = 2048;
+const MAX_SLOTS: usize = 64;
+const LINE: usize = 64;
+const MAX_MESSAGES: usize = 256;
+
+#[pyclass]
+pub struct Inlet {
+    socket: i32,
+    control: Vec<u8>,
+    source: Option<(SockaddrStorage, Py<PyTuple>)>, // of the last datagram, and as Python has it
+    local: Py<PyBytes>,                             // what it came to
+}
+
+/// Source, first byte in the arena, stride, lengths, TOS, our address.
+#[derive(IntoPyObject)]
+struct Group(Py<PyTuple>, usize, usize, Vec<usize>, u8, Py<PyBytes>);
+
+/// What came beside a message.
+#[derive(Default, PartialEq)]
+struct Told {
+    segment: usize,
+    tos: u8,
+    local: Option<Local>,
+}
+
+#[derive(PartialEq)]
+enum Local {
+    V4([u8; 4]),
+    V6([u8; 16]),
+}
+
+type Received = (Vec<Group>, usize, usize, Vec<&'static str>, i32);
+
+#[pymethods]
+impl Inlet {
+    #[new]
+    fn new(py: Python, socket: i32) -> Self {
+        let control = cmsg_space!(i32, i32, [u8; 20]);
+        Inlet { socket, control, source: None, local: PyBytes::new(py, b"").unbind() }
+    }
+
+    fn receive(&mut self, py: Python, arena: &Bound<PyByteArray>, mut at: usize) -> PyResult<Received> {
+        let buf = writable(arena, [])?;
+        let (mut groups, mut dropped): (Vec<Group>, _) = (Vec::new(), Vec::new());
+        let mut open = false; // the last group is of slots, and takes more
+        for messages in 0..MAX_MESSAGES {
+            let Some(room) = buf.get_mut(at..at.saturating_add(ROOM)) else {
+                return Ok((groups, at, messages, dropped, 0));
+            };
+            let mut parts = [IoSliceMut::new(room)];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let message = loop {
+                match recvmsg::<SockaddrStorage>(self.socket, &mut parts, Some(&mut self.control), flags) {
+                    Err(Errno::EINTR) => {}
+                    Err(error) => return Ok((groups, at, messages, dropped, error as i32)),
+                    Ok(message) => break message,
+                }
+            };
+            let size = message.bytes;
+            let told = if message.flags.contains(MsgFlags::MSG_TRUNC) { None } else { Told::of(message.cmsgs().ok()) };
+            let Some(told) = told.filter(|_| size > 0) else {
+                dropped.push(if size > 0 { "truncated" } else { "empty" });
+                continue;
+            };
+            let Some(address) = message.address else { continue }; // a UDP socket always has one
+            let source = self.source(py, address)?;
+            let local = self.local(py, told.local.as_ref().map_or(&[], Local::bytes));
+            if told.segment > 0 || size > SLOT {
+                let stride = if told.segment > 0 { told.segment.min(size) } else { size };
+                let lengths = (0..size).step_by(stride).map(|start| stride.min(size - start)).collect();
+                groups.push(Group(source, at, stride, lengths, told.tos, local));
+                at += size.next_multiple_of(LINE);
+                open = false;
+                continue;
+            }
+            match groups.last_mut() {
+                Some(last)
+                    if open
+                        && last.3.len() < MAX_SLOTS
+                        && last.4 == told.tos
+                        && last.0.is(&source)
+                        && last.5.is(&local) =>
+                {
+                    last.3.push(size);
+                }
+                _ => groups.push(Group(source, at, SLOT, vec![size], told.tos, local)),
+            }
+            at += SLOT;
+            open = true;
+        }
+        Ok((groups, at, MAX_MESSAGES, dropped, 0))
+    }
+}
+
+impl Inlet {
+    /// The same object as long as the address is the same.
+    fn source(&mut self, py: Python, address: SockaddrStorage) -> PyResult<Py<PyTuple>> {
+        if let Some((last, known)) = &self.source
+            && *last == address
+        {
+            return Ok(known.clone_ref(py));
+        }
+        let source = if let Some(ip) = address.as_sockaddr_in() {
+            (ip.ip().to_string(), ip.port()).into_pyobject(py)?
+        } else if let Some(ip) = address.as_sockaddr_in6() {
+            let flow = u32::from_be(ip.flowinfo());
+            (ip.ip().to_string(), ip.port(), flow, ip.scope_id()).into_pyobject(py)?
+        } else {
+            PyTuple::empty(py)
+        };
+        self.source = Some((address, source.clone().unbind()));
+        Ok(source.unbind())
+    }
+
+    /// As above.
+    fn local(&mut self, py: Python, local: &[u8]) -> Py<PyBytes> {
+        if self.local.bind(py).as_bytes() != local {
+            self.local = PyBytes::new(py, local).unbind();
+        }
+        self.local.clone_ref(py)
+    }
+}
+
+impl Told {
+    /// None where not all of it had room.
+    fn of(messages: Option<impl Iterator<Item = ControlMessageOwned>>) -> Option<Self> {
+        let mut told = Told::default();
+        for message in messages? {
+            match message {
+                ControlMessageOwned::UdpGroSegments(size) => told.segment = usize::try_from(size).unwrap_or(0),
+                ControlMessageOwned::Ipv4Tos(tos) => told.tos = tos,
+                ControlMessageOwned::Ipv6TClass(class) => told.tos = class as u8,
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    told.local = Some(Local::V4(info.ipi_spec_dst.s_addr.to_ne_bytes()));
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => told.local = Some(Local::V6(info.ipi6_addr.s6_addr)),
+                _ => {}
+            }
+        }
+        Some(told)
+    }
+}
+
+impl Local {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Local::V4(bytes) => bytes,
+            Local::V6(bytes) => bytes,
+        }
+    }
+}

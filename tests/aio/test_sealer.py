@@ -551,6 +551,7 @@ async def test_the_loop_and_the_thread_keep_the_order() -> None:
     bench.close()
 
 
+@pytest.mark.sources
 async def test_bulk_has_a_thread_and_requests_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[Sealer] = []
     begin = Sealer._begin

@@ -39,7 +39,8 @@ netsim: $(VENV)/test
 
 # Needs root, network namespaces and real programs: see CONTRIBUTING.md.
 interop: $(VENV)/compiled
-	$(BIN)/python -m pytest -m "interop and sources" tests/interop/test_kernel_options.py
+	$(BIN)/python -m pytest -m "interop and sources" \
+		tests/interop/test_full_socket.py tests/interop/test_kernel_options.py
 	$(AS_COMPILED) $(BIN)/python -m pytest -n 3 --dist loadfile -m "interop and not sources" -o pythonpath= tests/interop $(ARGS)
 
 # Needs what interop needs, and rustc.

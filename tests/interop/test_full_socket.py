@@ -40,6 +40,7 @@ def slow() -> Iterator[str]:
         run("ip", "netns", "del", name)
 
 
+@pytest.mark.sources
 async def test_an_upload_over_a_full_socket(monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
     make_kernel("native")
     from usernet.burst._native import Worker

@@ -15,7 +15,7 @@ import uvloop
 from tests.support.burst import make_kernel
 from usernet.aio import family as family_module
 from usernet.aio import sockets
-from usernet.aio.inlet import MAX_MESSAGES, MAX_SLOTS, ROOM, SLOT, MakeInlet, inlet_of
+from usernet.aio.inlet import MAX_MESSAGES, MAX_SLOTS, ROOM, SLOT, MakeInlet, Received, inlet_of
 from usernet.aio.udp import ARENA_BYTES, UdpLink, UdpStatistics
 from usernet.burst.packets import Address, DatagramBurst, SendBurst
 
@@ -424,6 +424,25 @@ def test_a_flood_of_nothing_does_not_hold_the_loop(run: Run, opened: Opened) -> 
         assert receiver.receive() == []
         assert drops(receiver) == {"empty": MAX_MESSAGES}
         assert datagrams_of(receiver.receive()) == [b"a"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("between", [0, 10])
+def test_a_flood_of_errors_does_not_hold_the_loop(run: Run, opened: Opened, between: int) -> None:
+    """Such as ICMP messages that somebody makes up."""
+
+    class Refused:
+        def receive(self, arena: bytearray, at: int) -> Received:
+            return [], at, between, ["empty"] * between, errno.ECONNREFUSED
+
+    async def test() -> None:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((V4, 0))
+        receiver = opened.keep(UdpLink(asyncio.get_running_loop(), [sock], make_inlet=lambda _: Refused()))
+        assert receiver.receive() == []
+        calls = -(-MAX_MESSAGES // (between + 1))
+        assert drops(receiver) == {"ECONNREFUSED": calls, **({"empty": calls * between} if between else {})}
 
     run(test)
 

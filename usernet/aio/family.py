@@ -49,20 +49,14 @@ class FamilySocket:
 
     def came_to(self, local: bytes) -> None:
         """Something came to this address of ours."""
-        if local and local not in self._sources:
-            self._learn(local)
-
-    def _learn(self, local: bytes) -> None:
+        if not local or local in self._sources:
+            return
         if len(self._sources) >= MAX_SOURCES:  # a whole network may be routed to this host
             self._sources.clear()
         if len(local) == 4:
             self._sources[local] = socket.IPPROTO_IP, IP_PKTINFO, struct.pack("=i4s4x", 0, local)
         else:
             self._sources[local] = socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, struct.pack("=16si", local, 0)
-
-    def _forget(self, local: bytes) -> bool:
-        """Whether it was a source until now."""
-        return self._sources.pop(local, None) is not None
 
     def beside(self, burst: SendBurst) -> Ancillary:
         """The control messages that go with a burst's datagrams."""
@@ -84,7 +78,7 @@ class FamilySocket:
         try:
             _send(self.sock, data, ancillary, burst.address)
         except OSError as error:
-            if error.errno not in _NOT_FROM_HERE or not self._forget(burst.local):
+            if error.errno not in _NOT_FROM_HERE or self._sources.pop(burst.local, None) is None:
                 raise
             ancillary = self.beside(burst)
             _send(self.sock, data, ancillary, burst.address)

@@ -20,7 +20,7 @@ from typing import Final
 
 from usernet.aio import sockets
 from usernet.aio.family import FamilySocket, packed
-from usernet.aio.inlet import MakeInlet, SocketInlet
+from usernet.aio.inlet import MAX_MESSAGES, MakeInlet, SocketInlet
 from usernet.aio.sockets import ASYNCHRONOUS
 from usernet.burst.packets import DatagramBurst, Drops, SendBurst
 
@@ -32,10 +32,6 @@ _NO_GSO: Final = frozenset({errno.EIO, errno.EOPNOTSUPP})
 # This destination cannot have it: a smaller path MTU, or no destination at all (port 0).  Others keep it: the address
 # is where a peer's packets came from, or were made to seem so on their way.  Or our source address is gone.
 _NOT_THERE: Final = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EADDRNOTAVAIL})
-
-
-_EMPTY: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK})
-MAX_ERRORS: Final = 1024  # in one turn: whoever makes them may make more than we take
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +145,8 @@ class UdpLink:
     def _drain(self, entry: FamilySocket, at: int, bursts: list[DatagramBurst]) -> int:
         """Read one socket until it is empty or the arena full, whose first free byte is `at` before and after."""
         view = memoryview(self._arena)
-        for _ in range(MAX_ERRORS):
+        came = 0
+        while came < MAX_MESSAGES:
             groups, at, messages, dropped, stopped = entry.inlet.receive(self._arena, at)
             self._received_messages += messages
             for address, start, stride, lengths, tos, local in groups:
@@ -158,16 +155,14 @@ class UdpLink:
                 entry.came_to(local)
             for reason in dropped:
                 self._drops.count(reason)
-            if not stopped:
-                break
-            if stopped in _EMPTY:
-                entry.readable = False
-                break
-            self._drops.count(_name(stopped))
+            if stopped not in (0, errno.EAGAIN):
+                self._drops.count(_name(stopped))
             if stopped not in ASYNCHRONOUS:
-                entry.readable = False
+                entry.readable = stopped == 0
                 break
-            # It was about a datagram sent before; the next call tells of another, or of data.
+            came += (
+                messages + 1
+            )  # the error was about a datagram sent before: the next call tells of another, or of data
         return at
 
     # --- sending ---

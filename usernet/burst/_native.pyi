@@ -4,6 +4,8 @@ from usernet.burst.packets import Address, DatagramBurst, Drops, Opened, PacketB
 
 INTERFACE: int
 
+_Group = tuple[Address, int, int, list[int], int, bytes]  # as in usernet/aio/inlet.py
+
 class Kernel:
     name: str
     def __init__(self) -> None: ...
@@ -38,5 +40,3 @@ class Inlet:
 
     def __init__(self, socket: int) -> None: ...
     def receive(self, arena: bytearray, at: int) -> tuple[list[_Group], int, int, list[str], int]: ...
-
-_Group = tuple[Address, int, int, list[int], int, bytes]

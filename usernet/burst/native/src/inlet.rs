@@ -33,17 +33,11 @@ pub struct Inlet {
 struct Group(Py<PyTuple>, usize, usize, Vec<usize>, u8, Py<PyBytes>);
 
 /// What came beside a message.
-#[derive(Default, PartialEq)]
+#[derive(Default)]
 struct Told {
     segment: usize,
     tos: u8,
-    local: Option<Local>,
-}
-
-#[derive(PartialEq)]
-enum Local {
-    V4([u8; 4]),
-    V6([u8; 16]),
+    local: ([u8; 16], usize), // and how much of it is an address
 }
 
 type Received = (Vec<Group>, usize, usize, Vec<&'static str>, i32);
@@ -74,14 +68,16 @@ impl Inlet {
                 }
             };
             let size = message.bytes;
-            let told = if message.flags.contains(MsgFlags::MSG_TRUNC) { None } else { Told::of(message.cmsgs().ok()) };
-            let Some(told) = told.filter(|_| size > 0) else {
-                dropped.push(if size > 0 { "truncated" } else { "empty" });
-                continue;
+            let told = match message.cmsgs() {
+                Ok(messages) if size > 0 && !message.flags.contains(MsgFlags::MSG_TRUNC) => Told::of(messages),
+                _ => {
+                    dropped.push(if size > 0 { "truncated" } else { "empty" });
+                    continue;
+                }
             };
             let Some(address) = message.address else { continue }; // a UDP socket always has one
             let source = self.source(py, address)?;
-            let local = self.local(py, told.local.as_ref().map_or(&[], Local::bytes));
+            let local = self.local(py, &told.local.0[..told.local.1]);
             if told.segment > 0 || size > SLOT {
                 let stride = if told.segment > 0 { told.segment.min(size) } else { size };
                 let lengths = (0..size).step_by(stride).map(|start| stride.min(size - start)).collect();
@@ -139,30 +135,21 @@ impl Inlet {
 }
 
 impl Told {
-    /// None where not all of it had room.
-    fn of(messages: Option<impl Iterator<Item = ControlMessageOwned>>) -> Option<Self> {
+    fn of(messages: impl Iterator<Item = ControlMessageOwned>) -> Self {
         let mut told = Told::default();
-        for message in messages? {
+        for message in messages {
             match message {
                 ControlMessageOwned::UdpGroSegments(size) => told.segment = usize::try_from(size).unwrap_or(0),
                 ControlMessageOwned::Ipv4Tos(tos) => told.tos = tos,
                 ControlMessageOwned::Ipv6TClass(class) => told.tos = class as u8,
                 ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    told.local = Some(Local::V4(info.ipi_spec_dst.s_addr.to_ne_bytes()));
+                    told.local.0[..4].copy_from_slice(&info.ipi_spec_dst.s_addr.to_ne_bytes());
+                    told.local.1 = 4;
                 }
-                ControlMessageOwned::Ipv6PacketInfo(info) => told.local = Some(Local::V6(info.ipi6_addr.s6_addr)),
+                ControlMessageOwned::Ipv6PacketInfo(info) => told.local = (info.ipi6_addr.s6_addr, 16),
                 _ => {}
             }
         }
-        Some(told)
-    }
-}
-
-impl Local {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Local::V4(bytes) => bytes,
-            Local::V6(bytes) => bytes,
-        }
+        told
     }
 }

@@ -52,12 +52,37 @@ class Peer(asyncio.DatagramProtocol):
 @contextlib.asynccontextmanager
 async def peer(host: str = "127.0.0.1", reply: Reply | None = None, *, net: Any = None) -> AsyncIterator[Peer]:
     """On the loop's own network, or another."""
-    net = net or asyncio.get_running_loop()
-    transport, made = await net.create_datagram_endpoint(lambda: Peer(reply), local_addr=(host, 0))
-    try:
-        yield made
-    finally:
-        transport.close()
+    with contextlib.ExitStack() as held:
+        if net is None:
+            loop = asyncio.get_running_loop()
+            transport, made = await loop.create_datagram_endpoint(
+                lambda: Peer(reply), sock=unlike_any_proxy(host, held)
+            )
+        else:
+            transport, made = await net.create_datagram_endpoint(lambda: Peer(reply), local_addr=(host, 0))
+        try:
+            yield made
+        finally:
+            transport.close()
+
+
+def unlike_any_proxy(host: str, held: contextlib.ExitStack) -> socket.socket:
+    """A UDP socket on a port that is nobody's over TCP as long as the stack lasts: a proxy refuses its own address and
+    port, whatever the protocol.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        datagrams, streams = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family)
+        datagrams.bind((host, 0))
+        try:
+            streams.bind(datagrams.getsockname())
+        except OSError:
+            datagrams.close()
+            streams.close()
+            continue
+        held.callback(streams.close)
+        datagrams.setblocking(False)
+        return datagrams
 
 
 def echo(data: bytes) -> bytes:

@@ -28,6 +28,7 @@ async def test_so_many_in_a_turn() -> None:
     assert ended[-1] == -1  # at once again
 
 
+@pytest.mark.sources
 async def test_an_end_that_waits_for_its_turn_is_an_end_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client is gone for good before it is passed on: what it sent arrives, with its end."""
     heard = asyncio.get_running_loop().create_future()

@@ -19,7 +19,7 @@ COMPILED = [
     *(f"usernet/{name}/[!_]*.py" for name in ("wire", "burst", "wireguard", "tcp", "stack", "filter")),
     *(f"usernet/aio/{name}.py" for name in (
         "addresses", "connect", "device", "family", "filtered", "forwarder", "inlet", "relay", "runtime", "sealer",
-        "sockets", "transports", "udp", "userspace",
+        "sockets", "stripes", "transports", "udp", "userspace",
     )),
     *(f"proxy/{name}.py" for name in (
         "client", "deadlines", "listener", "mux", "names", "pacing", "relay", "rules", "session",

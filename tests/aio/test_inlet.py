@@ -34,7 +34,7 @@ def received(make_inlet: MakeInlet, host: str, datagrams: list[Datagram], room: 
     with socket.socket(family, socket.SOCK_DGRAM) as sock, senders(family) as made:
         sock.setblocking(False)
         sock.bind((host, 0))
-        inlet = FamilySocket(sock, make_inlet).inlet
+        inlet = FamilySocket([sock], make_inlet).inlet
         for number, (sender, size, tos) in enumerate(datagrams):
             made[sender].setsockopt(*kind, tos)
             made[sender].sendto(bytes([number + 1]) * size, sock.getsockname())
@@ -91,7 +91,7 @@ def test_no_more_than_there_is_room_for(name: str) -> None:
 def test_errors_are_told(name: str) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
-        inlet = FamilySocket(sock, inlet_of(make_kernel(name))).inlet
+        inlet = FamilySocket([sock], inlet_of(make_kernel(name))).inlet
         assert inlet.receive(bytearray(ROOM), 0) == ([], 0, 0, [], errno.EAGAIN)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
             gone.bind(("127.0.0.1", 0))

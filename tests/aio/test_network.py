@@ -489,7 +489,7 @@ async def test_a_new_socket_that_cannot_be_had_yet(
 ) -> None:
     real, failures = sockets.open_sockets, 2  # the present port, and any
 
-    def open_sockets(port: int, mark: int) -> list[socket.socket]:
+    def open_sockets(port: int, mark: int) -> list[list[socket.socket]]:
         nonlocal failures
         failures -= 1
         if failures >= 0:

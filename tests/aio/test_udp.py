@@ -27,8 +27,7 @@ V4, V6 = "127.0.0.1", "::1"
 
 def has_ipv6() -> bool:
     made = sockets.open_sockets(0)
-    for sock in made:
-        sock.close()
+    sockets.close_sockets(made)
     return len(made) == 2
 
 
@@ -250,7 +249,7 @@ def test_rebind_falls_back(monkeypatch: pytest.MonkeyPatch, run: Run, opened: Op
     asked: list[int] = []
     real = sockets.open_sockets
 
-    def open_sockets(port: int, mark: int) -> list[socket.socket]:
+    def open_sockets(port: int, mark: int) -> list[list[socket.socket]]:
         asked.append(port)
         if port:
             raise OSError(errno.EADDRINUSE, "in use")
@@ -439,7 +438,7 @@ def test_a_flood_of_errors_does_not_hold_the_loop(run: Run, opened: Opened, betw
     async def test() -> None:
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sock.bind((V4, 0))
-        receiver = opened.keep(UdpLink(asyncio.get_running_loop(), [sock], make_inlet=lambda _: Refused()))
+        receiver = opened.keep(UdpLink(asyncio.get_running_loop(), [[sock]], make_inlet=lambda *_: Refused()))
         assert receiver.receive() == []
         calls = -(-MAX_MESSAGES // (between + 1))
         assert drops(receiver) == {"ECONNREFUSED": calls, **({"empty": calls * between} if between else {})}
@@ -653,7 +652,7 @@ def stubborn(opened: Opened, *failures: tuple[str, int]) -> UdpLink:
     sock.setblocking(False)
     sock.bind(("0.0.0.0", 0))
     sockets.enlarge_buffers(sock)
-    return opened.keep(UdpLink(asyncio.get_running_loop(), [sock]))
+    return opened.keep(UdpLink(asyncio.get_running_loop(), [[sock]]))
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EOPNOTSUPP])

@@ -23,6 +23,7 @@ from usernet.aio.reach import Reach
 from usernet.aio.resolver import Resolver
 from usernet.aio.runtime import Tasks, boottime, log
 from usernet.aio.sealer import second_core
+from usernet.aio.sockets import close_sockets
 from usernet.aio.udp import UdpLink, UdpStatistics
 from usernet.burst import default_kernel
 from usernet.burst.packets import Address
@@ -297,8 +298,7 @@ class Engine(Inside):
         try:
             await self._change_inside(config, changes)
         except BaseException:
-            for sock in prepared:
-                sock.close()
+            close_sockets(prepared)
             raise
         self._apply(config, changes)
         if isinstance(link, UdpLink):

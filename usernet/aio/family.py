@@ -1,4 +1,4 @@
-"""One family's outer socket, and what goes and comes beside its datagrams.  See cmsg(3), ip(7), ipv6(7), udp(7).
+"""One family's outer sockets, and what goes and comes beside its datagrams.  See cmsg(3), ip(7), ipv6(7), udp(7).
 
 Beside a message comes the size of its datagrams if it was merged, its TOS, and which of our addresses it came to.  That
 address is also what answers leave from, so that a host of several addresses answers with the one it was asked at.  An
@@ -14,7 +14,7 @@ import struct
 from typing import Final
 
 from usernet.aio import sockets
-from usernet.aio.inlet import IP_PKTINFO, Ancillary, ControlMessage, MakeInlet
+from usernet.aio.inlet import IP_PKTINFO, Ancillary, ControlMessage, Inlet, MakeInlet, StripedInlet
 from usernet.aio.sockets import ASYNCHRONOUS, SOL_UDP, UDP_SEGMENT
 from usernet.burst.packets import Address, SendBurst
 
@@ -25,15 +25,20 @@ _NOT_FROM_HERE: Final = frozenset({errno.EINVAL, errno.EADDRNOTAVAIL, errno.ENET
 
 
 class FamilySocket:
-    """A socket and what is known about it."""
+    """The socket that sends, those that receive, and what is known about them."""
 
-    __slots__ = ("_ip", "_sources", "blocked", "gro", "gso", "inlet", "readable", "sock", "watched")
+    __slots__ = ("_ip", "_sources", "blocked", "gro", "gso", "inlet", "readable", "sock", "socks", "watched")
 
-    def __init__(self, sock: socket.socket, make_inlet: MakeInlet) -> None:
-        self.sock = sock
-        self.inlet = make_inlet(sock)
+    def __init__(self, socks: list[socket.socket], make_inlet: MakeInlet) -> None:
+        self.socks = socks
+        self.sock = sock = socks[0]
+        self.inlet: Inlet = (
+            make_inlet(sock, None)
+            if len(socks) == 1
+            else StripedInlet([make_inlet(each, stripe) for stripe, each in enumerate(socks)])
+        )
         self.gso = sockets.has_gso(sock)
-        self.gro = sockets.enable_gro(sock)
+        self.gro = all(sockets.enable_gro(each) for each in socks)
         self.readable = False  # the loop said so, and it has not been drained since
         self.blocked = False  # a send would have blocked, and the loop has not said otherwise since
         self.watched = False  # the loop watches it for being writable
@@ -44,8 +49,15 @@ class FamilySocket:
         else:
             self._ip = socket.IPPROTO_IP, socket.IP_TOS
             options = socket.IP_RECVTOS, IP_PKTINFO
-        for option in options:
-            sock.setsockopt(self._ip[0], option, 1)
+        for each in socks:
+            for option in options:
+                each.setsockopt(self._ip[0], option, 1)
+
+    @property
+    def receive_room(self) -> int:
+        """Bytes of a burst that the sockets hold.  The rest is what Linux counts beside those of messages, and what one
+        of several has free while another is full."""
+        return sockets.receive_buffer(self.socks) * (3 if len(self.socks) == 1 else 2) // 4
 
     def came_to(self, local: bytes) -> None:
         """Something came to this address of ours."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from usernet.aio.sockets import SOL_UDP, UDP_GRO
+from usernet.aio.stripes import COUNTER_AT, stripe_after
 from usernet.burst.packets import Address, Kernel
 
 ControlMessage = tuple[int, int, bytes]  # level, type, data
@@ -46,7 +47,7 @@ class Inlet(Protocol):
         """Read while there is ROOM from `at` on in the arena.  Raises nothing that the socket says."""
 
 
-MakeInlet = Callable[[socket.socket], Inlet]
+MakeInlet = Callable[[socket.socket, int | None], Inlet]  # its stripe, if it has only one: it stops before others
 
 
 class Told(NamedTuple):
@@ -60,14 +61,15 @@ class Told(NamedTuple):
 class SocketInlet:
     """Implements `Inlet`."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, stripe: int | None = None) -> None:
         self._sock = sock
+        self._stripe = stripe
         self._ancillary: Ancillary = []  # of the last message, and what it says: it hardly ever changes
         self._told = Told()
 
     def receive(self, arena: bytearray, at: int) -> Received:
         """See `Inlet`."""
-        view, recvmsg_into = memoryview(arena), self._sock.recvmsg_into
+        view, recvmsg_into, stripe = memoryview(arena), self._sock.recvmsg_into, self._stripe
         known, (segment, tos, local) = self._ancillary, self._told
         groups: list[Group] = []
         dropped: list[str] = []
@@ -92,15 +94,51 @@ class SocketInlet:
                 stride = min(segment or size, size)
                 whole, rest = divmod(size, stride)
                 groups.append((address, at, stride, [stride] * whole + ([rest] if rest else []), tos, local))
-                at += -(-size // LINE) * LINE
+                last, at = at + (size - 1) // stride * stride, at + -(-size // LINE) * LINE
                 source = None
             else:
                 if address != source or len(lengths) == MAX_SLOTS:
                     source, lengths = address, []
                     groups.append((address, at, SLOT, lengths, tos, local))
                 lengths.append(size)
-                at += SLOT
+                last, at = at, at + SLOT
+            if stripe is not None and stripe_after(arena[last + COUNTER_AT]) != stripe:
+                break
         return groups, at, messages, dropped, stopped
+
+
+class StripedInlet:
+    """Implements `Inlet` over those of a port's sockets, see `stripes`."""
+
+    def __init__(self, inlets: list[Inlet]) -> None:
+        self._inlets = inlets
+        self._next = 0  # the stripe of the next packet, which is the number of its socket
+
+    def receive(self, arena: bytearray, at: int) -> Received:
+        """See `Inlet`.  From stripe to stripe; every socket if the next had nothing, for packets may be lost, are no
+        data, or other peers'."""
+        all_groups: list[Group] = []
+        all_dropped: list[str] = []
+        all_messages = 0
+        empty = 0  # sockets in a row, before anything came
+        while True:
+            here = self._next
+            groups, at, messages, dropped, stopped = self._inlets[here].receive(arena, at)
+            all_groups += groups
+            all_messages += messages
+            all_dropped += dropped
+            if groups:
+                _, start, stride, lengths, _, _ = groups[-1]
+                self._next = stripe_after(arena[start + stride * (len(lengths) - 1) + COUNTER_AT])
+                done = self._next == here or stopped not in (0, errno.EAGAIN)
+            elif all_groups or stopped != errno.EAGAIN:
+                done = True
+            else:
+                empty += 1
+                self._next = (here + 1) % len(self._inlets)
+                done = empty == len(self._inlets)
+            if done:
+                return all_groups, at, all_messages, all_dropped, stopped
 
 
 def _read(ancillary: Ancillary) -> Told:
@@ -124,4 +162,4 @@ def inlet_of(kernel: Kernel) -> MakeInlet:
         return SocketInlet
     from usernet.burst._native import Inlet as NativeInlet
 
-    return lambda sock: NativeInlet(sock.fileno())
+    return lambda sock, stripe: NativeInlet(sock.fileno(), stripe)

@@ -1,5 +1,5 @@
-"""The outer UDP sockets: one of each family on one port, with large buffers, GSO and GRO.  See udp(7) and Linux'
-linux/udp.h.
+"""The outer UDP sockets: those of each family on one port, with large buffers, GSO and GRO.  See udp(7), Linux'
+linux/udp.h, and `stripes` for why there may be several.
 
 An IPv6 socket takes IPv6 only, so that no address is ever IPv4-mapped.  A machine without one of the families gets the
 other alone.
@@ -12,7 +12,10 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
+
+from usernet.aio import stripes
 
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
@@ -34,7 +37,7 @@ _PORT_TRIES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class FamilyStatistics:
-    """One socket.  Buffers are in bytes as Linux counts them: twice what was asked for."""
+    """Buffers are in bytes as Linux counts them: twice what was asked for.  That for receiving is all sockets'."""
 
     family: str  # "IPv4" or "IPv6"
     gso: bool
@@ -44,8 +47,9 @@ class FamilyStatistics:
     kernel_drops: int  # since it was opened, because nobody took them out of the receive buffer in time
 
 
-def open_sockets(port: int, mark: int = 0) -> list[socket.socket]:
-    """Sockets of all families there are, bound to `port` of every address; 0 picks a port free for all of them.
+def open_sockets(port: int, mark: int = 0) -> list[list[socket.socket]]:
+    """Those of each family there is, bound to `port` of every address; 0 picks a port free for all of them.  The first
+    of a family is for sending, too.
 
     `mark` (SO_MARK, not 0) is for the kernel's rules, and needs privileges.
     """
@@ -59,21 +63,28 @@ def open_sockets(port: int, mark: int = 0) -> list[socket.socket]:
     raise OSError(errno.EADDRINUSE, "no UDP port was free for both IPv4 and IPv6")
 
 
-def _open_on(port: int, mark: int) -> list[socket.socket]:
-    sockets: list[socket.socket] = []
+def close_sockets(families: list[list[socket.socket]]) -> None:
+    """Of `open_sockets`."""
+    for socks in families:
+        for sock in socks:
+            sock.close()
+
+
+def _open_on(port: int, mark: int) -> list[list[socket.socket]]:
+    families: list[list[socket.socket]] = []
     try:
         for family in _FAMILIES:
             sock = _open_one(family, port, mark)
             if sock is not None:
-                sockets.append(sock)
+                families.append([sock])
                 port = sock.getsockname()[1]
+                families[-1] += stripes.open_others(sock, partial(_open_beside, sock, mark))
     except BaseException:
-        for sock in sockets:
-            sock.close()
+        close_sockets(families)
         raise
-    if not sockets:
+    if not families:
         raise OSError(errno.EAFNOSUPPORT, "this machine has neither IPv4 nor IPv6")
-    return sockets
+    return families
 
 
 def _open_one(family: socket.AddressFamily, port: int, mark: int) -> socket.socket | None:
@@ -85,22 +96,34 @@ def _open_one(family: socket.AddressFamily, port: int, mark: int) -> socket.sock
             return None
         raise
     try:
-        sock.setblocking(False)
-        if mark:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((_WILDCARDS[family], port))
+        _bind(sock, port, mark)
     except OSError as error:
-        sock.close()
         if error.errno == errno.EADDRNOTAVAIL:  # the family is there, but disabled
             return None
         raise OSError(error.errno, f"UDP port {port}: {os.strerror(error.errno or 0)}") from None
+    return sock
+
+
+def _open_beside(first: socket.socket, mark: int) -> socket.socket:
+    sock = socket.socket(first.family, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _bind(sock, first.getsockname()[1], mark)
+    return sock
+
+
+def _bind(sock: socket.socket, port: int, mark: int) -> None:
+    """Closes it if that fails."""
+    try:
+        sock.setblocking(False)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((_WILDCARDS[sock.family], port))
+        enlarge_buffers(sock)
     except BaseException:
         sock.close()
         raise
-    enlarge_buffers(sock)
-    return sock
 
 
 def enlarge_buffers(sock: socket.socket) -> None:
@@ -112,14 +135,20 @@ def enlarge_buffers(sock: socket.socket) -> None:
             sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
 
 
-def statistics(sock: socket.socket, *, gso: bool, gro: bool) -> FamilyStatistics:
+def receive_buffer(socks: list[socket.socket]) -> int:
+    """Bytes of all together."""
+    return sum(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for sock in socks)
+
+
+def statistics(socks: list[socket.socket], *, gso: bool, gro: bool) -> FamilyStatistics:
+    sock = socks[0]
     return FamilyStatistics(
         family="IPv6" if sock.family == socket.AF_INET6 else "IPv4",
         gso=gso,
         gro=gro,
-        receive_buffer=sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        receive_buffer=receive_buffer(socks),
         send_buffer=sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
-        kernel_drops=_kernel_drops(sock),
+        kernel_drops=sum(_kernel_drops(each) for each in socks),
     )
 
 

@@ -55,7 +55,7 @@ class UdpLink:
     def __init__(
         self,
         loop: AbstractEventLoop,
-        socks: list[socket.socket],
+        families: list[list[socket.socket]],
         requested_port: int = 0,
         mark: int = 0,
         make_inlet: MakeInlet = SocketInlet,
@@ -71,7 +71,7 @@ class UdpLink:
         self._received_datagrams = self._received_bytes = self._received_messages = 0
         self._sent_datagrams = self._sent_bytes = self._sent_messages = 0
         self._rest: SendBurst | None = None  # what is left of a burst that went plainly until the socket was full
-        self._adopt(socks)
+        self._adopt(families)
 
     @classmethod
     def open(
@@ -96,24 +96,24 @@ class UdpLink:
             else:
                 return
 
-    def prepare(self, port: int) -> list[socket.socket]:
+    def prepare(self, port: int) -> list[list[socket.socket]]:
         """Sockets like these on another port.  OSError names it if it is taken."""
         return sockets.open_sockets(port, self._mark)
 
-    def move(self, port: int, socks: list[socket.socket]) -> None:
+    def move(self, port: int, families: list[list[socket.socket]]) -> None:
         """Leave the present port for those of `prepare`."""
         self._close_sockets()
         self._requested_port = port
-        self._adopt(socks)
+        self._adopt(families)
 
     def close(self) -> None:
         """Release the port.  Nothing is received or sent from now on."""
         self._close_sockets()
         self._on_readable = self._on_writable = self._rest = None
 
-    def _adopt(self, socks: list[socket.socket]) -> None:
-        self.port: int = socks[0].getsockname()[1]
-        self._sockets = [FamilySocket(sock, self._make_inlet) for sock in socks]
+    def _adopt(self, families: list[list[socket.socket]]) -> None:
+        self.port: int = families[0][0].getsockname()[1]
+        self._sockets = [FamilySocket(socks, self._make_inlet) for socks in families]
         by_family = {entry.sock.family: entry for entry in self._sockets}
         self._ipv4 = by_family.get(socket.AF_INET)
         self._ipv6 = by_family.get(socket.AF_INET6)
@@ -122,9 +122,10 @@ class UdpLink:
 
     def _close_sockets(self) -> None:
         for entry in self._sockets:
-            self._loop.remove_reader(entry.sock)
             self._loop.remove_writer(entry.sock)
-            entry.sock.close()
+            for sock in entry.socks:
+                self._loop.remove_reader(sock)
+                sock.close()
         self._sockets, self._ipv4, self._ipv6 = [], None, None
 
     # --- receiving ---
@@ -266,7 +267,8 @@ class UdpLink:
     def _watch_reading(self) -> None:
         if self._on_readable is not None:
             for entry in self._sockets:
-                self._loop.add_reader(entry.sock, self._is_readable, entry)
+                for sock in entry.socks:
+                    self._loop.add_reader(sock, self._is_readable, entry)
 
     def _is_readable(self, entry: FamilySocket) -> None:
         entry.readable = True
@@ -294,8 +296,8 @@ class UdpLink:
 
     @property
     def receive_room(self) -> int:
-        """Bytes of a burst that the smaller socket holds: the rest is what Linux counts beside those of messages."""
-        return min(entry.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for entry in self._sockets) * 3 // 4
+        """Bytes of a burst that the smaller family holds."""
+        return min(entry.receive_room for entry in self._sockets)
 
     def statistics(self) -> UdpStatistics:
         return UdpStatistics(
@@ -308,7 +310,7 @@ class UdpLink:
             sent_messages=self._sent_messages,
             drops=tuple(sorted(self._drops.items())),
             families=tuple(
-                sockets.statistics(entry.sock, gso=entry.gso, gro=entry.gro)
+                sockets.statistics(entry.socks, gso=entry.gso, gro=entry.gro)
                 for entry in (self._ipv4, self._ipv6)
                 if entry is not None
             ),

@@ -12,7 +12,7 @@ from usernet.burst.reference import ReferenceKernel
 from usernet.compiled import VARIABLE
 from usernet.errors import UsernetError
 
-INTERFACE: Final = 3  # that of native/src/lib.rs
+INTERFACE: Final = 4  # that of native/src/lib.rs
 
 
 def choose_kernel(environ: Mapping[str, str] = os.environ) -> tuple[Kernel, str]:

@@ -20,9 +20,14 @@ const MAX_SLOTS: usize = 64;
 const LINE: usize = 64;
 const MAX_MESSAGES: usize = 256;
 
+// As in stripes.py.
+const STRIPE: u8 = 64;
+const COUNTER_AT: usize = 8;
+
 #[pyclass]
 pub struct Inlet {
     socket: i32,
+    stripe: Option<u8>,
     control: Vec<u8>,
     source: Option<(SockaddrStorage, Py<PyTuple>)>, // of the last datagram, and as Python has it
     local: Py<PyBytes>,                             // what it came to
@@ -45,9 +50,10 @@ type Received = (Vec<Group>, usize, usize, Vec<&'static str>, i32);
 #[pymethods]
 impl Inlet {
     #[new]
-    fn new(py: Python, socket: i32) -> Self {
+    #[pyo3(signature = (socket, stripe=None))]
+    fn new(py: Python, socket: i32, stripe: Option<u8>) -> Self {
         let control = cmsg_space!(i32, i32, [u8; 20]);
-        Inlet { socket, control, source: None, local: PyBytes::new(py, b"").unbind() }
+        Inlet { socket, stripe, control, source: None, local: PyBytes::new(py, b"").unbind() }
     }
 
     fn receive(&mut self, py: Python, arena: &Bound<PyByteArray>, mut at: usize) -> PyResult<Received> {
@@ -78,28 +84,34 @@ impl Inlet {
             let Some(address) = message.address else { continue }; // a UDP socket always has one
             let source = self.source(py, address)?;
             let local = self.local(py, &told.local.0[..told.local.1]);
+            let last; // datagram's first byte
             if told.segment > 0 || size > SLOT {
                 let stride = if told.segment > 0 { told.segment.min(size) } else { size };
                 let lengths = (0..size).step_by(stride).map(|start| stride.min(size - start)).collect();
                 groups.push(Group(source, at, stride, lengths, told.tos, local));
+                last = at + (size - 1) / stride * stride;
                 at += size.next_multiple_of(LINE);
                 open = false;
-                continue;
-            }
-            match groups.last_mut() {
-                Some(last)
-                    if open
-                        && last.3.len() < MAX_SLOTS
-                        && last.4 == told.tos
-                        && last.0.is(&source)
-                        && last.5.is(&local) =>
-                {
-                    last.3.push(size);
+            } else {
+                match groups.last_mut() {
+                    Some(group)
+                        if open
+                            && group.3.len() < MAX_SLOTS
+                            && group.4 == told.tos
+                            && group.0.is(&source)
+                            && group.5.is(&local) =>
+                    {
+                        group.3.push(size);
+                    }
+                    _ => groups.push(Group(source, at, SLOT, vec![size], told.tos, local)),
                 }
-                _ => groups.push(Group(source, at, SLOT, vec![size], told.tos, local)),
+                last = at;
+                at += SLOT;
+                open = true;
             }
-            at += SLOT;
-            open = true;
+            if self.stripe.is_some_and(|stripe| buf[last + COUNTER_AT].wrapping_add(1) / STRIPE != stripe) {
+                return Ok((groups, at, messages + 1, dropped, 0));
+            }
         }
         Ok((groups, at, MAX_MESSAGES, dropped, 0))
     }

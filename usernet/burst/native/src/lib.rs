@@ -29,7 +29,7 @@ use replay::ReplayWindow;
 use sealing::{Output, Sender, SuperPacket};
 
 /// Goes up with every change that Python sees: a kernel that was built for another version is not used.
-const INTERFACE: u32 = 3;
+const INTERFACE: u32 = 4;
 const TRANSPORT_DATA: u32 = 4;
 const HEADER_BYTES: usize = 16;
 const TAG_BYTES: usize = 16;

@@ -29,6 +29,7 @@ lint: $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.14
 	$(BIN)/lint-imports
 	@if command -v cargo >/dev/null; then $(CARGO_LINT); else \
 		echo "no cargo here: the native kernel was not looked at" >&2; [ -z "$$CI" ]; fi

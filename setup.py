@@ -2,6 +2,8 @@
 
 The sources are in the wheel as well, and are what runs where they were not compiled: in an editable install, which is
 for work on them, with USERNET_COMPILE=0, and where compiling fails, which USERNET_COMPILE=1 makes an error.
+
+Coroutines are left out, see tests/test_compiled.py.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from setuptools.command.build_ext import build_ext
 COMPILED = [
     *(f"usernet/{name}/[!_]*.py" for name in ("wire", "burst", "wireguard", "tcp", "stack", "filter")),
     *(f"usernet/aio/{name}.py" for name in (
-        "addresses", "connect", "device", "family", "filtered", "forwarder", "inlet", "relay", "runtime", "sealer",
-        "sockets", "stripes", "transports", "udp", "userspace",
+        "addresses", "device", "family", "filtered", "inlet", "relay", "sealer", "sockets", "stripes", "transports",
+        "udp", "userspace",
     )),
     *(f"proxy/{name}.py" for name in (
         "client", "deadlines", "listener", "mux", "names", "pacing", "relay", "rules", "session",

@@ -1,12 +1,14 @@
-"""What mypyc asks of the sources, and `make test-compiled` of what it makes of them: no interpreted heirs."""
+"""What mypyc asks of the sources, and `make test-compiled` of what it makes of them."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
 from types import ModuleType
 
 import proxy
@@ -42,3 +44,20 @@ def test_who_is_compiled_has_no_interpreted_heirs() -> None:
     ]
     assert not heirs
     assert is_compiled("usernet.wire.tcp") == describe_data_path()[0]
+
+
+def source(module: ModuleType) -> Path:
+    assert module.__spec__ is not None
+    return Path(str(module.__spec__.origin)).with_name(f"{module.__name__.rpartition('.')[2]}.py")
+
+
+def test_no_coroutine_is_compiled() -> None:
+    """From Python 3.12 on mypyc's warn of a deprecated throw() whenever they are cancelled or what they await fails."""
+    found = [
+        f"{node.name} of {module.__name__}"
+        for module in modules()
+        if is_compiled(module.__name__) and module.__name__ != "usernet.burst._native"
+        for node in ast.walk(ast.parse(source(module).read_text()))
+        if isinstance(node, ast.AsyncFunctionDef)
+    ]
+    assert not found

@@ -298,6 +298,31 @@ async def test_closing_aborts_what_is_open() -> None:
         await pair.left.__aexit__()
 
 
+async def test_a_server_closes_or_aborts_its_clients() -> None:
+    size = 200_000
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(bytes(size))
+
+    async with memory_pair() as pair:
+        server = await pair.right.start_server(greet, None, 0)
+        for end, whole in ((server.close_clients, True), (server.abort_clients, False)):
+            connected = [await pair.left.open_connection(RIGHT, server.port) for _ in range(2)]
+            for reader, _ in connected:
+                await reader.readexactly(1)
+            end()
+            for reader, writer in connected:
+                if whole:
+                    assert await reader.read() == bytes(size - 1)
+                else:
+                    with pytest.raises(ConnectionResetError):
+                        await reader.read()
+                writer.close()
+        assert server.is_serving()
+        server.close()
+        await server.wait_closed()
+
+
 async def fill_and_close(pair: Pair, received: bytearray, size: int) -> None:
     class Sink(asyncio.Protocol):
         def data_received(self, data: bytes) -> None:

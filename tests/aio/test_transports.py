@@ -60,7 +60,7 @@ async def test_it_is_small() -> None:
     async with memory_pair() as pair:
         client, _ = await connected(pair)
         assert sys.getsizeof(client.transport) <= 600
-        assert not hasattr(client.transport, "__dict__")
+        assert not getattr(client.transport, "__dict__", None)  # compiled, it may have one from Python 3.12 on
 
 
 async def test_names_of_ipv6() -> None:

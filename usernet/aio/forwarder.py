@@ -14,7 +14,7 @@ from typing import Any
 
 from usernet.aio.addresses import SocketName, socket_name
 from usernet.aio.reach import EVERY_ADDRESS
-from usernet.aio.relay import Side, end_writing, reset
+from usernet.aio.relay import EarlySide, end_writing
 from usernet.aio.runtime import Tasks, boottime, log
 from usernet.aio.transports import StreamTransport
 from usernet.aio.userspace import UserspaceLink
@@ -45,43 +45,6 @@ class ForwarderStatistics:
     abandoned: int  # the client was gone first
 
 
-class _Half(Side, asyncio.Protocol):
-    """One side of a relay.  A backend is not read before its client is there, but may be quicker."""
-
-    __slots__ = ("_forwarder", "early", "is_lost", "is_made")
-
-    def __init__(self, forwarder: StreamForwarder) -> None:
-        super().__init__()
-        self._forwarder = forwarder
-        self.early = b""
-        self.is_made = self.is_lost = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-        self.is_made = True
-
-    def data_received(self, data: bytes) -> None:
-        if self.other is not None:
-            self.other.transport.write(data)
-        else:
-            self.early += data
-
-    def eof_received(self) -> bool:
-        if self.other is None:
-            self.ended = True
-        return super().eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
-        self._forwarder.clients.discard(self)
-        super().connection_lost(exc)
-
-    def give_up(self) -> None:
-        """A backend that is of no use after all, if it is there yet."""
-        if self.is_made:
-            reset(self.transport, at_once=True)
-
-
 class StreamForwarder:
     """Forwards until it is closed; what it has joined lives on.  `async with` closes it."""
 
@@ -94,9 +57,9 @@ class StreamForwarder:
         self._dial = dial
         self._dial_timeout = dial_timeout
         self._dialling: dict[Flow, asyncio.Task[None]] = {}
-        self._admitted: dict[Flow, _Half] = {}  # backends, while the handshake with their client goes on
+        self._admitted: dict[Flow, EarlySide] = {}  # backends, while the handshake with their client goes on
         self._accepted = self._refused = self._abandoned = 0
-        self.clients: set[_Half] = set()
+        self.clients: set[EarlySide] = set()
         self.port = forwarder.port
         link.answer_from(forwarder, self)
 
@@ -112,7 +75,7 @@ class StreamForwarder:
         self._dialling[flow] = self._tasks.start(self._dial_for(flow, inbound), f"dial for {client[0]}:{client[1]}")
 
     async def _dial_for(self, flow: Flow, inbound: Inbound) -> None:
-        backend = _Half(self)
+        backend = EarlySide(self.clients)
         try:
             async with asyncio.timeout(self._dial_timeout):
                 await self._dial(lambda: backend, inbound)
@@ -127,7 +90,7 @@ class StreamForwarder:
         else:
             self._settle(flow, backend)
 
-    def _settle(self, flow: Flow, backend: _Half | None) -> None:
+    def _settle(self, flow: Flow, backend: EarlySide | None) -> None:
         """A dial is over: tell the client, if it is still there."""
         if self._dialling.get(flow) is not asyncio.current_task() or self._forwarder is None:
             if backend is not None:
@@ -161,7 +124,7 @@ class StreamForwarder:
     def on_accepted(self, connection: Connection) -> None:
         self._accepted += 1
         backend = self._admitted.pop(connection.flow)
-        client = _Half(self)
+        client = EarlySide(self.clients)
         if backend.is_lost:
             self._link.abort(connection)
             return

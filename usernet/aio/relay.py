@@ -67,6 +67,43 @@ class Side:
             reset(other.transport, at_once=True)
 
 
+class EarlySide(Side, asyncio.Protocol):
+    """A side that may be there before its other one is, and say something; one of `peers` until it is lost."""
+
+    __slots__ = ("_peers", "early", "is_lost", "is_made")
+
+    def __init__(self, peers: set[EarlySide]) -> None:
+        super().__init__()
+        self._peers = peers
+        self.early = b""
+        self.is_made = self.is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.is_made = True
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None:
+            self.other.transport.write(data)
+        else:
+            self.early += data
+
+    def eof_received(self) -> bool:
+        if self.other is None:
+            self.ended = True
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+        self._peers.discard(self)
+        super().connection_lost(exc)
+
+    def give_up(self) -> None:
+        """It is of no use after all, if it is there yet."""
+        if self.is_made:
+            reset(self.transport, at_once=True)
+
+
 def end_writing(transport: asyncio.Transport) -> None:
     """write_eof, of a connection that may have been reset without our knowing yet: then connection_lost follows."""
     try:

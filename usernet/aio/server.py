@@ -71,6 +71,16 @@ class Server(asyncio.AbstractServer):
             self._forever.cancel()
         self._wake_waiters()
 
+    def close_clients(self) -> None:
+        """Close the connections it has accepted, each once what was written to it is sent."""
+        for transport in self._transports.copy():
+            transport.close()
+
+    def abort_clients(self) -> None:
+        """End the connections it has accepted at once."""
+        for transport in self._transports.copy():
+            transport.abort()
+
     @property
     def sockets(self) -> tuple[ListeningSocket, ...]:
         """As asyncio.Server's; the unspecified IPv6 address stands for all of ours, of both families."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 COMPILED = [
@@ -31,6 +33,14 @@ COMPILED = [
 ]  # fmt: skip
 LEFT = {"usernet/stack/events.py"}  # mypyc finds no built-in class in a dataclass's annotations
 FLAGS = ["--config-file=", "--namespace-packages", "--explicit-package-bases", "--ignore-missing-imports"]
+
+
+class BuildAfresh(build):
+    """An earlier build in this folder left modules that are not to get into the wheel: such as are compiled no more."""
+
+    def run(self) -> None:
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
 
 
 class BuildOrLeave(build_ext):
@@ -68,6 +78,6 @@ if "bdist_wheel" in sys.argv and os.environ.get("USERNET_COMPILE") != "0":
 
 setup(
     ext_modules=found,
-    cmdclass={"build_ext": BuildOrLeave},
+    cmdclass={"build": BuildAfresh, "build_ext": BuildOrLeave},
     options={} if found else {"bdist_wheel": {"py_limited_api": "cp311"}},
 )

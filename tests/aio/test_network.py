@@ -301,7 +301,10 @@ async def test_closing_aborts_what_is_open() -> None:
 async def test_a_server_closes_or_aborts_its_clients() -> None:
     size = 200_000
 
+    greeted: list[asyncio.StreamWriter] = []  # one that nobody has any more warns that it is not closed
+
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeted.append(writer)
         writer.write(bytes(size))
 
     async with memory_pair() as pair:

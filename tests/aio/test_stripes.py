@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import random
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -187,19 +188,27 @@ def test_nothing_stays_behind(runs: list[tuple[int, int, int]], reads: set[int],
         assert sorted(found) == sorted(sent)
 
 
-def test_the_packets_of_one_peer_come_in_order_though_another_sends(make_inlet: MakeInlet) -> None:
-    with striped("127.0.0.1") as socks, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+@pytest.mark.parametrize("sizes", [(46,), (46, 3), (1, 2, 10)])
+def test_each_peers_packets_come_in_order(make_inlet: MakeInlet, sizes: tuple[int, ...]) -> None:
+    """Though others' cross them: where one's stripe ends another's goes on."""
+    last = {1: 0, 2: 7000, 3: 100_000}
+    chosen = random.Random(5)
+    with striped("127.0.0.1") as socks, contextlib.ExitStack() as stack:
         family = FamilySocket(socks, make_inlet)
-        for counter in range(100):
-            for index, start in ((1, 0), (2, 7000)):
-                peer.sendto(data(start + counter, index), socks[0].getsockname())
-            if counter % 30 == 29:
-                found = drained(family)
-                for index in (1, 2):
-                    own = [one for one in found if one[4] == index]
-                    assert len(own) == 30
-                    assert own == sorted(own, key=lambda one: int.from_bytes(one[8:16], "little"))
-        assert len(drained(family)) == 20
+        peers = {one: stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for one in last}
+        for peer in peers.values():
+            peer.setsockopt(17, 103, 200)  # UDP_SEGMENT
+        for _ in range(20):
+            sent: dict[int, list[bytes]] = {1: [], 2: [], 3: []}
+            for _ in range(12):
+                index = chosen.choice(list(last))
+                burst = [data(last[index] + i, index, 200) for i in range(chosen.choice(sizes))]
+                last[index] += len(burst)
+                sent[index] += burst
+                peers[index].sendto(b"".join(burst), socks[0].getsockname())
+            found = drained(family)
+            for index, datagrams in sent.items():
+                assert [one for one in found if one[4] == index] == datagrams
 
 
 # --- the link ---

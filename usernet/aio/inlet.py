@@ -11,10 +11,11 @@ import errno
 import socket
 import sys
 from collections.abc import Callable
+from struct import Struct
 from typing import Final, NamedTuple, Protocol
 
 from usernet.aio.sockets import SOL_UDP, UDP_GRO
-from usernet.aio.stripes import COUNTER_AT, stripe_after
+from usernet.aio.stripes import COUNTER_AT, INDEX_AT, stripe_after
 from usernet.burst.packets import Address, Kernel
 
 ControlMessage = tuple[int, int, bytes]  # level, type, data
@@ -33,6 +34,8 @@ MAX_SLOTS: Final = 64
 LINE: Final = 64  # a group begins with a cache line
 MAX_MESSAGES: Final = 256  # in one call: not everything takes room of the arena
 IP_PKTINFO: Final = 8  # not in the socket module
+
+_index_and_counter: Final = Struct("<IQ").unpack_from
 
 # Segment size, TOS, and the larger family's address.
 _ANCILLARY_BYTES: Final = 2 * socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
@@ -113,32 +116,38 @@ class StripedInlet:
     def __init__(self, inlets: list[Inlet]) -> None:
         self._inlets = inlets
         self._next = 0  # the stripe of the next packet, which is the number of its socket
+        self._index = 0  # receiver index: whose packet that is
 
     def receive(self, arena: bytearray, at: int) -> Received:
-        """See `Inlet`.  From stripe to stripe; every socket if the next had nothing, for packets may be lost, are no
-        data, or other peers'."""
+        """See `Inlet`.  From stripe to stripe; and every socket if that gave nothing, for packets may be lost, or no
+        data, or if other peers' came, whose stripes cross these: sorted, each peer's packets are in order."""
         all_groups: list[Group] = []
         all_dropped: list[str] = []
         all_messages = 0
-        empty = 0  # sockets in a row, before anything came
+        one_peer = True
+        empty = 0  # sockets in a row
+        here = self._next
         while True:
-            here = self._next
             groups, at, messages, dropped, stopped = self._inlets[here].receive(arena, at)
-            all_groups += groups
             all_messages += messages
             all_dropped += dropped
             if groups:
-                _, start, stride, lengths, _, _ = groups[-1]
-                self._next = stripe_after(arena[start + stride * (len(lengths) - 1) + COUNTER_AT])
-                done = self._next == here or stopped not in (0, errno.EAGAIN)
-            elif all_groups or stopped != errno.EAGAIN:
-                done = True
-            else:
-                empty += 1
-                self._next = (here + 1) % len(self._inlets)
-                done = empty == len(self._inlets)
-            if done:
-                return all_groups, at, all_messages, all_dropped, stopped
+                all_groups += groups
+                empty = 0
+                for _, start, stride, lengths, _, _ in groups:
+                    index, counter = _index_and_counter(arena, start + stride * (len(lengths) - 1) + INDEX_AT)
+                    one_peer = one_peer and index == self._index
+                    self._index, self._next = index, stripe_after(counter)
+                if self._next != here and stopped in (0, errno.EAGAIN):
+                    here = self._next
+                    continue
+            empty += 1
+            if stopped != errno.EAGAIN or empty == len(self._inlets) or (all_groups and one_peer):
+                break
+            here = (here + 1) % len(self._inlets)
+        if not one_peer:
+            all_groups.sort(key=lambda group: _index_and_counter(arena, group[1] + INDEX_AT))
+        return all_groups, at, all_messages, all_dropped, stopped
 
 
 def _read(ancillary: Ancillary) -> Told:

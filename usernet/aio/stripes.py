@@ -19,7 +19,8 @@ SOCKETS: Final = 4
 STRIPE: Final = 256 // SOCKETS  # so one byte of the counter is enough
 ENOUGH: Final = 2 << 20  # bytes of receive buffer, as Linux counts: more makes a download no faster
 
-COUNTER_AT: Final = 8  # its lowest byte, in a transport data message
+INDEX_AT: Final = 4  # the receiver index, in a transport data message
+COUNTER_AT: Final = 8
 _SO_ATTACH_REUSEPORT_CBPF: Final = 51  # not in the socket module
 
 # linux/filter.h: load a byte, divide by STRIPE, that is it.  Of what is too short for that the first socket gets all.
@@ -50,5 +51,5 @@ def open_others(first: socket.socket, open_another: Callable[[], socket.socket])
 
 
 def stripe_after(counter: int) -> int:
-    """That of the packet after the one with this lowest byte of its counter."""
+    """That of the packet after the one with this counter, or the lowest byte of it."""
     return (counter + 1) % 256 // STRIPE

@@ -211,6 +211,17 @@ def test_each_peers_packets_come_in_order(make_inlet: MakeInlet, sizes: tuple[in
                 assert [one for one in found if one[4] == index] == datagrams
 
 
+def test_the_largest_message_may_end_with_a_byte_of_no_packet(make_inlet: MakeInlet) -> None:
+    """Where the arena ends, too."""
+    with striped("::1") as socks, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as peer:
+        family = FamilySocket(socks, make_inlet)
+        peer.setsockopt(17, 103, 600)  # UDP_SEGMENT
+        peer.sendto(bytes(109 * 600 + 1), socks[0].getsockname())
+        groups, *_, stopped = family.inlet.receive(bytearray(ROOM), 0)
+        assert [group[3] for group in groups] == [[600] * 109 + [1]]
+        assert stopped == 0
+
+
 # --- the link ---
 
 

@@ -135,9 +135,10 @@ class StripedInlet:
                 all_groups += groups
                 empty = 0
                 for _, start, stride, lengths, _, _ in groups:
-                    index, counter = _index_and_counter(arena, start + stride * (len(lengths) - 1) + INDEX_AT)
+                    index, _ = _index_and_counter(arena, start + INDEX_AT)  # there is ROOM for both behind a start
                     one_peer = one_peer and index == self._index
-                    self._index, self._next = index, stripe_after(counter)
+                    last = start + stride * (len(lengths) - 1)
+                    self._index, self._next = index, stripe_after(arena[last + COUNTER_AT])
                 if self._next != here and stopped in (0, errno.EAGAIN):
                     here = self._next
                     continue

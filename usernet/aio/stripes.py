@@ -51,5 +51,5 @@ def open_others(first: socket.socket, open_another: Callable[[], socket.socket])
 
 
 def stripe_after(counter: int) -> int:
-    """That of the packet after the one with this counter, or the lowest byte of it."""
+    """That of the packet after the one with this lowest byte of its counter."""
     return (counter + 1) % 256 // STRIPE

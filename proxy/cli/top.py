@@ -60,6 +60,7 @@ def ended_by_key(terminal: TextIO) -> Iterator[None]:
     import tty
 
     before = termios.tcgetattr(terminal)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever began us may have had it ignored
     tty.setcbreak(terminal, termios.TCSANOW)
     main = threading.get_ident()
 
@@ -74,6 +75,7 @@ def ended_by_key(terminal: TextIO) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(terminal, termios.TCSANOW, before)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def view(status: dict[str, Any], width: int, height: int) -> RenderableType:

@@ -58,6 +58,23 @@ async def test_a_narrow_one_and_ctrl_c(running: Running) -> None:
         assert screen.mode() == before
 
 
+@pytest.mark.parametrize("by_key", [True, False])
+async def test_a_script_began_it_with_interrupts_ignored(running: Running, by_key: bool) -> None:
+    """Such as a shell does whose command ends in `&`, in front of a terminal of its own."""
+    async with terminal(80, 24) as screen:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process = await screen.run("top", "--socket", str(running.socket))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        await screen.shows("q quits")
+        if by_key:
+            screen.press(b"q")
+        else:
+            process.send_signal(signal.SIGINT)
+        assert await process.wait() == 0
+
+
 async def test_it_ends_with_the_daemon(running: Running) -> None:
     async with terminal(80, 24) as screen:
         process = await screen.run("top", "--socket", str(running.socket))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import copy
+import dataclasses
 import importlib
 import inspect
+import pickle
 import pkgutil
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 import proxy
 import usernet
@@ -49,6 +54,23 @@ def test_who_is_compiled_has_no_interpreted_heirs() -> None:
 def source(module: ModuleType) -> Path:
     assert module.__spec__ is not None
     return Path(str(module.__spec__.origin)).with_name(f"{module.__name__.rpartition('.')[2]}.py")
+
+
+def records() -> list[type]:
+    """The classes of what users are given to keep, or give."""
+    return [
+        record
+        for module in modules()
+        if module.__name__.endswith((".events", ".statistics", ".rules", ".changes"))
+        for record in vars(module).values()
+        if dataclasses.is_dataclass(record) and inspect.isclass(record) and record.__module__ == module.__name__
+    ]
+
+
+@pytest.mark.parametrize("record", records())
+def test_what_users_keep_is_copied_and_pickled(record: type) -> None:
+    one = record(**{field.name: f"some {field.name}" for field in dataclasses.fields(record) if field.init})
+    assert copy.deepcopy(one) == copy.copy(one) == pickle.loads(pickle.dumps(one)) == one
 
 
 def test_no_coroutine_is_compiled() -> None:

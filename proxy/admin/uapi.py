@@ -22,7 +22,7 @@ from usernet.burst.packets import Address
 from usernet.config import Config, Network, format_network
 from usernet.config.values import BadValue, endpoint, is_address, mask, network, number
 from usernet.errors import UsernetError
-from usernet.wireguard.peer import PeerStatistics
+from usernet.wireguard.statistics import PeerStatistics
 
 REQUEST_MAX: Final = 32 << 20  # B; a peer with 130,000 allowed IPs takes 4 MB
 NO_KEY: Final = bytes(32)

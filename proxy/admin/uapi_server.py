@@ -13,7 +13,7 @@ from proxy.admin.uapi import Framer, Get, Set, UapiError, describe, encode, pars
 from proxy.admin.uapi_apply import apply
 from usernet.config import Config
 from usernet.errors import UsernetError
-from usernet.wireguard.peer import PeerStatistics
+from usernet.wireguard.statistics import PeerStatistics
 
 LARGE: Final = 64 << 10  # B, of a request that would hold the loop up; 65,000 networks take 0.6 s
 

@@ -14,7 +14,7 @@ from proxy.daemon import wgkeys
 from proxy.daemon.process import log
 from usernet.aio.engine import Engine
 from usernet.config import Config
-from usernet.wireguard.peer import PeerStatistics
+from usernet.wireguard.statistics import PeerStatistics
 
 Change = Callable[[Callable[[Config], Config]], Coroutine[Any, Any, object]]
 

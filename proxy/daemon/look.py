@@ -23,7 +23,7 @@ from usernet.burst import default_kernel
 from usernet.config import Peer, format_network
 from usernet.tun.candidates import USERSPACE
 from usernet.wireguard.crypto import PrivateKey
-from usernet.wireguard.peer import PeerStatistics
+from usernet.wireguard.statistics import PeerStatistics
 
 if TYPE_CHECKING:
     from proxy.daemon.app import Daemon

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proxy.admin import uapi
 from proxy.admin.uapi import NO_KEY, Framer, Get, PeerChange, Set, UapiError, describe, encode, parse
 from usernet.config import Config, Interface, Peer
-from usernet.wireguard.peer import PeerStatistics
+from usernet.wireguard.statistics import PeerStatistics
 
 A, B, KEY = b"\xaa" * 32, b"\xbb" * 32, b"\x11" * 32
 NET4, NET6 = (bytes([10, 1, 0, 0]), 16), (bytes.fromhex("fd00") + bytes(14), 64)

@@ -17,7 +17,7 @@ from proxy.admin.session import CLIENTS
 from proxy.admin.uapi_server import UapiServer
 from usernet.config import Config, Interface, Peer
 from usernet.errors import UsernetError
-from usernet.wireguard.peer import PeerStatistics
+from usernet.wireguard.statistics import PeerStatistics
 
 A, B, KEY = b"\xaa" * 32, b"\xbb" * 32, b"\x11" * 32
 CONFIG = Config(Interface(KEY, ()), (Peer(A),))

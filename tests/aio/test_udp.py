@@ -16,7 +16,8 @@ from tests.support.burst import make_kernel
 from usernet.aio import family as family_module
 from usernet.aio import sockets
 from usernet.aio.inlet import MAX_MESSAGES, MAX_SLOTS, ROOM, SLOT, MakeInlet, Received, inlet_of
-from usernet.aio.udp import ARENA_BYTES, UdpLink, UdpStatistics
+from usernet.aio.statistics import UdpStatistics
+from usernet.aio.udp import ARENA_BYTES, UdpLink
 from usernet.burst.packets import Address, DatagramBurst, SendBurst
 
 Test = Callable[[], Awaitable[None]]

@@ -24,16 +24,17 @@ from usernet.aio.resolver import Resolver
 from usernet.aio.runtime import Tasks, boottime, log
 from usernet.aio.sealer import second_core
 from usernet.aio.sockets import close_sockets
-from usernet.aio.udp import UdpLink, UdpStatistics
+from usernet.aio.statistics import UdpStatistics
+from usernet.aio.udp import UdpLink
 from usernet.burst import default_kernel
 from usernet.burst.packets import Address
 from usernet.config.changes import Changes, compare
 from usernet.links import DatagramLink
 from usernet.wire.ip import TCP, UDP, format_address, pack_address
 from usernet.wireguard.events import TunnelEvent
-from usernet.wireguard.peer import PeerStatistics
+from usernet.wireguard.statistics import PeerStatistics, TunnelStatistics
 from usernet.wireguard.timers import Timing
-from usernet.wireguard.tunnel import Tunnel, TunnelStatistics
+from usernet.wireguard.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from usernet.config import Config

@@ -11,11 +11,11 @@ import errno
 import os
 import re
 import socket
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from usernet.aio import stripes
+from usernet.aio.statistics import FamilyStatistics
 
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
@@ -33,18 +33,6 @@ _MEMINFO_DROPS: Final = 8  # its ninth number: datagrams the full receive buffer
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _WILDCARDS: Final = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
 _PORT_TRIES: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class FamilyStatistics:
-    """Buffers are in bytes as Linux counts them: twice what was asked for.  That for receiving is all sockets'."""
-
-    family: str  # "IPv4" or "IPv6"
-    gso: bool
-    gro: bool
-    receive_buffer: int
-    send_buffer: int
-    kernel_drops: int  # since it was opened, because nobody took them out of the receive buffer in time
 
 
 def open_sockets(port: int, mark: int = 0) -> list[list[socket.socket]]:
@@ -106,15 +94,16 @@ def _open_one(family: socket.AddressFamily, port: int, mark: int) -> socket.sock
 
 def _open_beside(first: socket.socket, mark: int) -> socket.socket:
     sock = socket.socket(first.family, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    _bind(sock, first.getsockname()[1], mark)
+    _bind(sock, first.getsockname()[1], mark, beside=True)
     return sock
 
 
-def _bind(sock: socket.socket, port: int, mark: int) -> None:
-    """Closes it if that fails."""
+def _bind(sock: socket.socket, port: int, mark: int, *, beside: bool = False) -> None:
+    """Closes it if that fails.  `beside`: beside others of the port."""
     try:
         sock.setblocking(False)
+        if beside:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if sock.family == socket.AF_INET6:

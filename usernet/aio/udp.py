@@ -15,13 +15,13 @@ import errno
 import socket
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from usernet.aio import sockets
 from usernet.aio.family import FamilySocket, packed
 from usernet.aio.inlet import MAX_MESSAGES, MakeInlet, SocketInlet
 from usernet.aio.sockets import ASYNCHRONOUS
+from usernet.aio.statistics import UdpStatistics
 from usernet.burst.packets import DatagramBurst, Drops, SendBurst
 
 # Slots for more than the 135 datagrams that a socket buffer of the usual size holds.  What a larger one has beyond them
@@ -32,21 +32,6 @@ _NO_GSO: Final = frozenset({errno.EIO, errno.EOPNOTSUPP})
 # This destination cannot have it: a smaller path MTU, or no destination at all (port 0).  Others keep it: the address
 # is where a peer's packets came from, or were made to seem so on their way.  Or our source address is gone.
 _NOT_THERE: Final = frozenset({errno.EINVAL, errno.EMSGSIZE, errno.EADDRNOTAVAIL})
-
-
-@dataclass(frozen=True, slots=True)
-class UdpStatistics:
-    """A snapshot.  Messages are system calls that moved something; errors are drops by their errno's name."""
-
-    port: int
-    received_datagrams: int
-    received_bytes: int
-    received_messages: int
-    sent_datagrams: int
-    sent_bytes: int
-    sent_messages: int
-    drops: tuple[tuple[str, int], ...]
-    families: tuple[sockets.FamilyStatistics, ...]
 
 
 class UdpLink:

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from usernet.burst.packets import CHECKSUM_OK, Drops, PacketBurst, SuperPacket
 from usernet.errors import WireError
 from usernet.filter.head import LATER_FRAGMENT, TRANSPORT_BYTES, Head, is_link_local, read_head
-from usernet.filter.rules import CompiledRule, FilterRule
+from usernet.filter.matching import CompiledRule
+from usernet.filter.rules import FilterRule
+from usernet.filter.statistics import FilterStatistics
 from usernet.filter.verdicts import TokenBucket, Verdict
 from usernet.wire.ip import ICMP, ICMPV6, TCP, UDP, is_multicast
 from usernet.wire.ipv6 import FRAGMENT
@@ -46,16 +47,6 @@ _ERRORS: Final = {ICMP: frozenset((3, 11, 12)), ICMPV6: frozenset((1, 2, 3, 4))}
 _OF_A_LINK: Final = {ICMP: frozenset((5, 9, 10)), ICMPV6: frozenset(range(133, 138))}
 # What a log is told of; other drops are only counted.
 _LOUD: Final = frozenset(("filter-no-rule", "filter-not-local", "filter-protocol", "filter-icmp-type"))
-
-
-@dataclass(frozen=True, slots=True)
-class FilterStatistics:
-    """`drops`: how many packets by their reason; of a merged row each segment is one."""
-
-    drops: dict[str, int]
-    accepted_by_rule: int
-    udp_flows: int
-    permits: int
 
 
 class PacketFilter:

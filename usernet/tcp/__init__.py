@@ -7,10 +7,10 @@ from usernet.tcp.connection import (
     READABLE,
     WRITABLE,
     Connection,
-    ConnectionStatistics,
 )
 from usernet.tcp.settings import Flow, TcpSettings
 from usernet.tcp.state import State
+from usernet.tcp.statistics import ConnectionStatistics
 
 __all__ = [
     "CLOSED",

@@ -12,6 +12,7 @@ from usernet.wireguard.cookies import CookieJar
 from usernet.wireguard.handshake import Initiation, RemoteStatic
 from usernet.wireguard.session import KeySlots, Session
 from usernet.wireguard.staging import Staging
+from usernet.wireguard.statistics import PeerStatistics
 from usernet.wireguard.timers import NEVER, PeerTimers, Timing
 
 LONG_AGO: Final = -math.inf
@@ -31,22 +32,6 @@ class PeerSettings:
     endpoint: Address | None = None
     persistent_keepalive: int = 0
     reserved: bytes = NO_RESERVED
-
-
-@dataclass(frozen=True, slots=True)
-class PeerStatistics:
-    """One peer at one time.  Bytes are those of authenticated datagrams, as `wg` counts them."""
-
-    public_key: bytes
-    endpoint: Address | None
-    last_handshake: float | None  # now, when the latest session was made
-    last_handshake_wall_ns: int | None  # the same in wall time, ns since 1970
-    handshakes: int
-    rx_bytes: int
-    tx_bytes: int
-    staged_packets: int
-    staged_bytes: int
-    session: bool  # there are keys, of whatever age
 
 
 class Peer:

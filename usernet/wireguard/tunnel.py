@@ -14,7 +14,6 @@ what is not right is dropped and counted in `statistics().drops`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from usernet.burst.packets import Address, DatagramBurst, Drops, Kernel, PacketBurst, SendBurst, SuperPacket
@@ -24,12 +23,13 @@ from usernet.wireguard.events import TunnelEvent
 from usernet.wireguard.handshake import Identity, RemoteStatic
 from usernet.wireguard.negotiator import Negotiator
 from usernet.wireguard.outbox import Outbox
-from usernet.wireguard.peer import NO_RESERVED, Peer, PeerSettings, PeerStatistics
+from usernet.wireguard.peer import NO_RESERVED, Peer, PeerSettings
 from usernet.wireguard.reserved import clear_reserved
 from usernet.wireguard.session import Session
+from usernet.wireguard.statistics import TunnelStatistics
 from usernet.wireguard.timers import NEVER, Timing
 
-__all__ = ["PeerSettings", "PeerStatistics", "Rejected", "Timing", "Tunnel", "TunnelStatistics"]
+__all__ = ["PeerSettings", "Rejected", "Timing", "Tunnel"]
 
 DEFAULT_MTU: Final = 1420
 
@@ -52,16 +52,6 @@ class Ready(NamedTuple):
 def _destination(packet: SuperPacket) -> bytes:
     header = packet[0]
     return header[16:20] if header[:1] < b"\x50" else header[24:40]  # by the version of IP
-
-
-@dataclass(frozen=True, slots=True)
-class TunnelStatistics:
-    """A tunnel at one time.  `drops` counts datagrams and packets by reason."""
-
-    drops: dict[str, int]
-    peers: tuple[PeerStatistics, ...]
-    handshakes_waiting: int
-    indices: int  # receiver indices in use
 
 
 class Tunnel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -84,10 +85,11 @@ async def stream(session: Session, command: str, items: AsyncIterator[Any], send
 
 
 def failure(command: str, error: Exception) -> CommandError:
-    """What the client is told of a handler that failed."""
+    """What the client is told of a handler that failed; of a fault of ours the log has all there is to say."""
     if isinstance(error, CommandError):
         return error
-    log.debug("the command %s failed", command, exc_info=error)
+    is_ours = not isinstance(error, (OSError, UsernetError))
+    log.log(logging.ERROR if is_ours else logging.DEBUG, "the command %s failed", command, exc_info=error)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return CommandError("failed", f"{command}: {where}{error.strerror}")

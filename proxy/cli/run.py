@@ -321,7 +321,7 @@ def command(
 
 def _clean_up(names: Sequence[str]) -> None:
     from usernet.tun.candidates import USERSPACE
-    from usernet.tun.interface import cleanup
+    from usernet.tun.cleanup import cleanup
 
     for name in names:
         if name == USERSPACE:

@@ -35,6 +35,8 @@ from proxy.daemon.observer import Observer
 from proxy.daemon.outside import Outside
 from proxy.daemon.pac import PacPage
 from proxy.daemon.process import (
+    StartError,
+    cancelled_by_term,
     for_as_long,
     freeze_garbage,
     log,
@@ -95,7 +97,7 @@ class Daemon:
     """One tunnel and what is in front of it, from its start to its end."""
 
     def __init__(self, config: Config, options: Options, interface: Interface | None = None) -> None:
-        """`config`: what `options.read()` has given.  `interface`: the kernel's, which ends with this.
+        """`config`: what `options.read()` has given.  `interface`: the kernel's.
 
         Belongs to the event loop that runs when it is made.
         """
@@ -106,6 +108,9 @@ class Daemon:
         self._mark = interface.mark if interface is not None else 0
         self.network = tunnel.make(config, options, interface, self.packet_filter)
         self.interface = interface.name if interface is not None else ""
+        self._broken: StartError | None = None  # what nothing can go on without
+        if interface is not None:
+            interface.link.on_gone(self._interface_gone)
         self._pac = PacPage(config)
         self.serving = Serving(
             self.network,
@@ -216,8 +221,14 @@ class Daemon:
             await self.stop.wait()
         else:
             await join_stdio(self.network, self.config.stdio_tunnel, self.stop)
+        if self._broken is not None:
+            raise self._broken
         self.options.notifier.stopping(self.options.drain)
         await self._drain.wait()
+
+    def _interface_gone(self) -> None:
+        self._broken = StartError(f"the interface {self.interface} is gone: somebody has deleted it")
+        self.stop.set()
 
     async def _ask_ready(self) -> Readiness:
         return await self.readying.ask()
@@ -279,7 +290,14 @@ async def run(config: Config, options: Options) -> None:
     """Serve until INT or TERM.  Raises what Daemon.run does, and NoTun."""
     interface = None
     if tuple(options.tun) != (USERSPACE,):
-        interface = await open_first(options.tun, config, config.interface.mtu or DEFAULT_MTU, hooks=options.run_hooks)
+        mtu = config.interface.mtu or DEFAULT_MTU
+        with cancelled_by_term() as stopped:
+            try:
+                interface = await open_first(options.tun, config, mtu, hooks=options.run_hooks)
+            except asyncio.CancelledError:
+                if stopped.is_set():
+                    return
+                raise
     try:
         await Daemon(config, options, interface).run()
     finally:

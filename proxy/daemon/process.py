@@ -19,7 +19,7 @@ log = logging.getLogger("usernet")
 
 
 class StartError(UsernetError):
-    """The daemon cannot start; the text says why."""
+    """The daemon cannot start, or not go on; the text says why."""
 
 
 class NoSuchLoop(UsernetError):
@@ -99,6 +99,25 @@ def stop_event(*, hangup: bool = False) -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangup else [])):
         loop.add_signal_handler(number, on_signal, number)
     return stop
+
+
+@contextlib.contextmanager
+def cancelled_by_term() -> Iterator[asyncio.Event]:
+    """While the block lasts TERM cancels the task, so that what it has begun is taken back; whether one has come."""
+    loop, task, came = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
+
+    def on_signal() -> None:
+        log.info("SIGTERM: stopping")
+        loop.remove_signal_handler(signal.SIGTERM)  # a second one ends the process at once
+        came.set()
+        if task is not None:
+            task.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, on_signal)
+    try:
+        yield came
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -84,13 +84,13 @@ class WebServer:
                 except OSError as error:
                     if not (everywhere and sockets and error.errno in NO_FAMILY):
                         raise
+            names = [sock.getsockname()[:2] for sock in sockets]
+            for sock in sockets:
+                self._servers.append(await asyncio.start_server(self._visited, sock=sock, limit=HEAD_MAX))
         except BaseException:
             for sock in sockets:
                 sock.close()
             raise
-        names = [sock.getsockname()[:2] for sock in sockets]
-        for sock in sockets:
-            self._servers.append(await asyncio.start_server(self._visited, sock=sock, limit=HEAD_MAX))
         return names
 
     async def close(self) -> None:

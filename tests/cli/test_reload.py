@@ -65,7 +65,7 @@ async def check(streams: Streams) -> None:
     assert await reader.readexactly(len(said)) == said
 
 
-async def hang_up(daemon: Daemon, pattern: str = "^reloaded: ") -> str:
+async def hang_up(daemon: Daemon, pattern: str = "reloaded") -> str:
     seen = len(daemon.lines)
     daemon.process.send_signal(signal.SIGHUP)
     await daemon.line_after(seen, pattern)

@@ -22,9 +22,9 @@ def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_servers_and_search_are_added_changed_and_taken_away(record: Path) -> None:
     servers = NameServers("usernet0")
-    servers.set(("192.0.2.53", "2001:db8::53"), ("a.test", "b.test"))
-    servers.set(("192.0.2.54",), ())
-    servers.set((), ())
+    servers.become(("192.0.2.53", "2001:db8::53"), ("a.test", "b.test"))
+    servers.become(("192.0.2.54",), ())
+    servers.become((), ())
     servers.forget()
     assert record.read_text().splitlines() == [
         "-a usernet0 -m 0 -x", "nameserver 192.0.2.53", "nameserver 2001:db8::53", "search a.test b.test",
@@ -59,5 +59,5 @@ def test_without_a_program_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    NameServers("usernet0").set(("192.0.2.53",), ())
+    NameServers("usernet0").become(("192.0.2.53",), ())
     assert "neither resolvectl nor resolvconf" in caplog.text

@@ -43,6 +43,7 @@ class Firewall:
             if not shutil.which("nft"):
                 raise OSError(errno.ENOENT, "nft (Debian: apt install nftables) is not here")
             run_command(["nft", "-f", "-"], f"{_none(self._name)}{text}\n")
+            self._text = text
             if strict and _BY_MARK.read_text().strip() != "1":  # stays: other tunnels may have come to need it
                 _BY_MARK.write_text("1")
         except OSError as error:
@@ -55,7 +56,6 @@ class Firewall:
                 )  # fmt: skip
             else:
                 log.info("%s: its addresses answer on other interfaces, too (%s)", self._name, why)
-        self._text = text
 
     def close(self) -> None:
         """Never raises; idempotent."""

@@ -41,6 +41,7 @@ class TunLink:
         self._fd = fd
         self._wake: Callable[[], None] = lambda: None
         self._asked: Callable[[bytes, float], None] | None = None
+        self._gone: Callable[[], None] = lambda: None
         self._is_watched = False
         self.drops = Drops()
         self._received_packets = self._received_bytes = self._sent_packets = self._sent_bytes = 0
@@ -73,7 +74,10 @@ class TunLink:
                 break
             except OSError as error:
                 self._count(error)
-                self._watch()
+                if error.errno == errno.EBADFD:
+                    self._end()
+                else:
+                    self._watch()
                 break
             size = len(data) - HEADER_BYTES
             budget_bytes -= size
@@ -87,6 +91,11 @@ class TunLink:
         if self._asked is not None and packets and (remote := asked(packets[-1])) is not None:
             self._asked(remote, now)
         return packets
+
+    def _end(self) -> None:
+        """Somebody has deleted the interface: the descriptor is ready for ever now, with this error."""
+        self._is_watched = True
+        self._gone()
 
     def _watch(self) -> None:
         self._is_watched = True
@@ -113,6 +122,10 @@ class TunLink:
     def on_asked(self, callback: Callable[[bytes, float], None]) -> None:
         """Call back with where TCP goes that is to be acknowledged: the last packet of each `take` is looked at."""
         self._asked = callback
+
+    def on_gone(self, callback: Callable[[], None]) -> None:
+        """Call back when the interface has been deleted; nothing comes from it any more."""
+        self._gone = callback
 
     def statistics(self) -> TunStatistics:
         return TunStatistics(

@@ -23,10 +23,18 @@ class NameServers:
     def __init__(self, name: str) -> None:
         self._name = name
         self._undo: list[str] = []
+        self._set: tuple[Sequence[str], Sequence[str]] | None = ((), ())  # None: something failed halfway
 
-    def set(self, servers: Sequence[str], search: Sequence[str]) -> None:
+    def become(self, servers: Sequence[str], search: Sequence[str]) -> None:
         """In place of those that were set before.  Raises OSError."""
+        if self._set == (servers, search):
+            return
         self.forget()
+        self._set = None
+        self._add(servers, search)
+        self._set = servers, search
+
+    def _add(self, servers: Sequence[str], search: Sequence[str]) -> None:
         if not servers:
             return
         if os.path.isdir(_RESOLVED) and shutil.which("resolvectl"):
@@ -48,6 +56,7 @@ class NameServers:
 
     def forget(self) -> None:
         command, self._undo = self._undo, []
+        self._set = (), ()
         if command:
             with contextlib.suppress(OSError):
                 run_command(command)

@@ -40,7 +40,10 @@ class KernelStatistics(EngineStatistics):
 
 
 class Inside(Protocol):
-    """An interface of the kernel's, with its addresses, routes and name servers; `link` is its packets."""
+    """An interface of the kernel's, with its addresses, routes and name servers; `link` is its packets.
+
+    Whoever has opened it closes it, when the network is closed.
+    """
 
     name: str
     link: TunLink
@@ -48,12 +51,9 @@ class Inside(Protocol):
     async def change(self, config: Config, mtu: int) -> None:
         """Other addresses, routes, MTU or name servers.  Raises OSError; then it is as before."""
 
-    async def close(self) -> None:
-        """Take away all that was set.  Never raises; idempotent."""
-
 
 class KernelNetwork(Engine):
-    """`inside` is the interface, opened already; it ends with this.  `mark`: of outer packets, see Interface.
+    """`inside` is the interface, opened already.  `mark`: of outer packets, see Interface.
 
     See Engine for the other arguments.
     """
@@ -87,7 +87,7 @@ class KernelNetwork(Engine):
         await self._inside.change(config, config.interface.mtu or DEFAULT_MTU)
 
     async def _close_inside(self) -> None:
-        await self._inside.close()
+        """It is its owner's, and commands to take it away may take their time."""
 
     def _ways(self) -> KernelNetwork:
         return self

@@ -63,12 +63,11 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     with socket.socket(socket.AF_UNIX) as old:
         old.bind(str(path))
-    before = path.stat().st_ino
     (tmp_path / "a.sock.lock").touch()
     bound = Bound(path)
-    assert path.stat().st_ino != before or bound.socket.getsockname() == str(path)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
+        bound.socket.accept()[0].close()
     bound.close()
 
 

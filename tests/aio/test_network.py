@@ -535,10 +535,26 @@ async def test_a_new_socket_that_cannot_be_had_yet(
     assert "Too many open files; trying again" in caplog.text
 
 
-async def test_rebinding_a_link_that_is_no_socket_or_closed() -> None:
+async def test_rebinding_a_link_that_is_no_socket() -> None:
     async with memory_pair() as pair:
         await pair.left.ping(RIGHT)
         pair.left.rebind()
         pair.left.path_changed()
         await pair.left.ping(RIGHT)
-    pair.left.rebind()
+
+
+async def test_rebinding_what_is_closed_asks_for_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(host: str, port: int) -> list[Address]:
+        return [RIGHT_OUTER]
+
+    monkeypatch.setattr(endpoints, "host_look_up", look_up)
+    (key, _), (_, peer) = key_pair(), key_pair()
+    link, _ = memory_links(asyncio.get_running_loop())
+    config = config_of(key, (LEFT,), peer, (RIGHT,), ("far.example.test", 51820))
+    async with Network(config, datagram_link=link) as net:
+        before = asyncio.all_tasks()
+        net.rebind()
+        assert asyncio.all_tasks() > before
+    before = asyncio.all_tasks()
+    net.rebind()
+    assert asyncio.all_tasks() == before

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usernet.config import AccessRule, Config, access, parse
+from usernet.config import Config, access, parse
 from usernet.config.values import BadValue
 from usernet.errors import ConfigError
 
@@ -111,10 +113,22 @@ def test_a_listeners_own_user_may_have_rules() -> None:
 @given(st.text(max_size=60))
 def test_nothing_else_is_raised(text: str) -> None:
     for parser in (access.user, access.upstream, access.rule, access.name_server):
-        try:
-            made = parser(text)
-        except BadValue:
-            continue
-        assert made == parser(text)
-        if isinstance(made, AccessRule):
-            assert access.rule(made.text) == made
+        with contextlib.suppress(BadValue):
+            parser(text)
+
+
+@given(
+    st.sampled_from(["direct", "Office"]),
+    st.lists(
+        st.sampled_from(["*", "Example.org", ".example.org", "*.bücher.example", "192.0.2.7/24", "[2001:db8::]/32"]),
+        min_size=1,
+    ),
+    st.sampled_from(["", "port 443", "ports 25,465 8000-8999"]),
+    st.sampled_from(["", "user alice", "USERS alice, Bob"]),
+    st.sampled_from([" ", ", ", " \t"]),
+)
+def test_the_text_of_a_rule_says_all_of_it(
+    route: str, destinations: list[str], ports: str, users: str, gap: str
+) -> None:
+    made = access.rule(gap.join((route, *destinations, ports, users)))
+    assert access.rule(made.text) == made

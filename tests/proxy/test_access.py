@@ -71,12 +71,27 @@ async def test_http_login_by_hash_on_one_connection() -> None:
         await client.expect(b"early")
 
 
-async def test_a_client_that_leaves_while_it_is_checked() -> None:
-    async with bench(credentials=Users([("alice", make_hash(b"pa:ss"))])) as made:
+async def test_a_client_that_leaves_while_it_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read meanwhile, so it is the deadline that ends it."""
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def verify(*_: object) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    monkeypatch.setattr(Users, "verify", verify)
+    users = Users([("alice", make_hash(b"pa:ss"))])
+    async with bench(credentials=users, limits=Limits(handshake_timeout=0.1)) as made:
         client = await made.client()
         await client.send(login("alice", "pa:ss") + request("127.0.0.1", 9))
+        await asyncio.wait_for(begun.wait(), 10)
         client.writer.transport.abort()
-        await until(lambda: made.proxy.statistics().accepted == 1 and made.proxy.statistics().connections == 0)
+        await until(lambda: made.proxy.statistics().connections == 0)
+        await asyncio.wait_for(cancelled.wait(), 10)
 
 
 SAID = (

@@ -17,12 +17,13 @@ import pytest
 from proxy.accesslog import AccessLog
 from proxy.routes import DIRECT, HostNet, Route
 from proxy.session import Limits
-from proxy.socks import mapping
+from proxy.socks import handler, mapping
 from proxy.socks.associate import Association
 from proxy.socks.handler import SocksHandler
 from tests.proxy.datagrams import associated, echo, header, peer, read_reply
 from tests.proxy.support import Bench, LoopNet, bench, until
 from tests.proxy.test_socks_handler import CREDENTIALS, HELLO, LOGIN, answer, request
+from usernet.aio.relay import LINGER_ZERO
 from usernet.errors import NameNotFound, NameServerFailed, NoRoute
 
 
@@ -85,25 +86,44 @@ async def test_everything_ends_with_the_connection(reset: bool) -> None:
             sock.bind(client.relay)  # nobody has it any more
 
 
-async def test_request_after_the_end_of_the_connection() -> None:
+async def test_request_after_the_end_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has been reset, which the first write finds out."""
+    opened: list[Association] = []
+
+    def open_association(*args: Any) -> Association:
+        opened.append(Association(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(handler, "Association", open_association)
+    async with bench() as made:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_ZERO)
+            client.connect(("127.0.0.1", made.port))
+            client.sendall(HELLO + request("0.0.0.0", 0, 3))
+        await until(lambda: made.proxy.statistics().socks5 == 1 and made.proxy.statistics().connections == 0)
+    assert opened == []
+
+
+async def test_request_with_the_end_of_the_connection_right_behind_it() -> None:
     async with bench() as made:
         control = await made.client()
         control.writer.write(HELLO + request("0.0.0.0", 0, 3))
         control.end()
-        await control.rest()
+        assert (await control.rest())[:5] == b"\x05\x00\x05\x00\x00"
         await until(lambda: made.proxy.statistics().connections == 0)
 
 
 async def test_end_that_came_before_the_request_was_looked_at() -> None:
-    """As while a slow password hash is computed: there is no end to come any more that would end the association."""
+    """There is no end to come any more that would end the association."""
     async with bench() as made:
         control = await made.client()
         await control.send(HELLO)
         await control.expect(b"\x05\x00")
-        [handler] = [session for session in made.proxy._context.sessions if isinstance(session, SocksHandler)]
-        handler.ended = True
-        assert await control.exchange(request("0.0.0.0", 0, 3)) == b""
+        [session] = [session for session in made.proxy._context.sessions if isinstance(session, SocksHandler)]
+        session.ended = True
+        session.data_received(request("0.0.0.0", 0, 3))
         assert made.proxy.statistics().associations == 0
+        assert await control.rest() == b""
 
 
 async def test_connection_ends_when_the_network_is_closed() -> None:
@@ -286,6 +306,10 @@ async def test_port_unreachable_does_not_end_it(unused_port: int) -> None:
         for _ in range(5):
             client.send("127.0.0.1", unused_port, b"x")
             await client.expect_nothing("127.0.0.1", server.port)
+        # Of the host's sockets only one that is connected is told
+        made.net.endpoints[0].get_protocol().error_received(ConnectionRefusedError())  # type: ignore[attr-defined]
+        assert refused(made) == {"udp-refused": 1}
+        await client.expect_nothing("127.0.0.1", server.port)
 
 
 # -- filtering (RFC 4787 REQ-8) --

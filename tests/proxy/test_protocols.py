@@ -184,8 +184,13 @@ def play(pieces: list[bytes], *, login: bool, right: bool) -> tuple[list[Event],
     return events, dialogue.trailing_data if events and isinstance(events[-1], Request) else b""
 
 
-@given(st.binary(max_size=80), st.sampled_from([b"", b"\x05\x01\x00", b"\x05\x01\x02\x01\x01a\x01b\x05\x01\x00\x03"]),
+LOGGED_IN = b"\x05\x01\x02\x01\x01a\x01b\x05\x01\x00\x03"
+REQUESTED = LOGGED_IN + b"\x06a.test\x01\xbb"
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"", b"\x05\x01\x00", LOGGED_IN, REQUESTED]),
        st.booleans(), st.booleans())  # fmt: skip
+@example(b"", REQUESTED, True, False)
 def test_socks_does_not_care_how_bytes_come(data: bytes, start: bytes, login: bool, right: bool) -> None:
     data = start + data
     whole = play([data], login=login, right=right)

@@ -66,13 +66,29 @@ def test_dropped(data: bytes, reason: str) -> None:
         read(data)
 
 
-@given(st.binary(max_size=300))
+@given(st.binary(max_size=255))
 def test_anything(data: bytes) -> None:
-    for made in (data, b"\0\0\0" + data):
+    for made in (data, b"\0\0\0" + data, b"\0\0\0\x03" + bytes((len(data),)) + data + b"\x00\x35"):
         with contextlib.suppress(WireError):
-            host, port, _ = read(made)
-            assert host
-            assert 0 < port < 65536
+            read(made)
+
+
+NAME = st.from_regex(r"[a-zA-Z0-9]{1,20}(\.[a-z]{1,20}){0,3}", fullmatch=True).map(str.encode)
+ADDRESS = (
+    st.binary(min_size=4, max_size=4).map(b"\x01".__add__)
+    | st.binary(min_size=16, max_size=16).map(b"\x04".__add__)
+    | NAME.map(lambda name: bytes((3, len(name))) + name)
+)
+
+
+@given(ADDRESS, st.integers(1, 65535), st.binary(max_size=40))
+def test_any_destination(address: bytes, port: int, data: bytes) -> None:
+    before = b"\0\0\0" + address
+    host, *rest = read(before + port.to_bytes(2) + data)
+    assert host
+    assert rest == [port, data]
+    with pytest.raises(WireError, match=r"^udp-bad-port$"):
+        read(before + bytes(2) + data)
 
 
 @given(st.ip_addresses(), st.integers(1, 65535), st.binary())

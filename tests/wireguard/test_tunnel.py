@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.wireguard import (
     DATA,
+    EXPERIMENTAL,
     INITIATION,
     RESPONSE,
     Fate,
@@ -25,7 +26,8 @@ from tests.support.wireguard import (
 )
 from usernet.burst.packets import Address, PacketBurst, SuperPacket
 from usernet.burst.reference import ReferenceKernel
-from usernet.wire.ip import pack_address
+from usernet.wire.ip import TCP, UDP, pack_address
+from usernet.wire.packet import encode_packet
 from usernet.wireguard.cookies import CookieJar
 from usernet.wireguard.events import EndpointMoved, HandshakeCompleted, SessionExpired
 from usernet.wireguard.timers import Timing
@@ -457,19 +459,32 @@ def test_mutated_handshakes_with_a_good_mac1_never_raise(changes: list[tuple[int
     assert receiver.tunnel.statistics().indices <= 2
 
 
+@st.composite
+def sound_headers(draw: st.DrawFn) -> bytes:
+    """What stands behind an IP header is anything, and so is its source."""
+    v4 = "10.0.0.1", st.ip_addresses(v=4), "10.0.0.2"
+    v6 = "fd00::1", st.ip_addresses(v=6), "fd00::2"
+    own, others, destination = draw(st.sampled_from([v4, v6]))
+    source = draw(st.just(own) | others.map(str))
+    protocol = draw(st.sampled_from([TCP, UDP, EXPERIMENTAL]))
+    return encode_packet(pack_address(source), pack_address(destination), protocol, draw(st.binary(max_size=60)))
+
+
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.binary(max_size=120), min_size=1, max_size=8))
+@given(st.lists(st.binary(max_size=120) | sound_headers(), max_size=8))
 def test_hostile_packets_of_a_peer_never_raise(packets: list[bytes]) -> None:
     """Authentic, but what is inside is anything."""
     _world, a, b = connected()
     session = next(iter(a.tunnel._sessions.values()))[1]
     out = bytearray(1 << 16)
-    runs = ReferenceKernel().seal_burst(session.send_key, [SuperPacket(packet) for packet in packets], 1420, out, 0)
-    for start, end, size in runs:
-        b.receive([bytes(out[at : at + size]) for at in range(start, end, size)], a.address)
-    for packet in b.packets:
-        assert packet[0] >> 4 in (4, 6)
-        assert pack_address("10.0.0.1") in packet or pack_address("fd00::1") in packet
+    supers = [SuperPacket(packet) for packet in (*packets, inner_packet("10.0.0.9", "10.0.0.2"), AB)]
+    for start, end, size in ReferenceKernel().seal_burst(session.send_key, supers, 1420, out, 0):
+        b.receive([bytes(out[at : min(at + size, end)]) for at in range(start, end, size)], a.address)
+    sources = {packet[12:16] if packet[0] >> 4 == 4 else packet[8:24] for packet in b.packets}
+    assert pack_address("10.0.0.1") in sources
+    assert sources <= {pack_address("10.0.0.1"), pack_address("fd00::1")}
+    assert b.drops["source-not-allowed"] > 0
+    assert "authentication" not in b.drops
 
 
 def test_memory_stays_bounded_under_a_flood() -> None:

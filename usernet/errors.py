@@ -96,3 +96,12 @@ class NameServerFailed(DialError):
     """No name server gave a usable answer in time, or none is configured."""
 
     code = errno.EAGAIN
+
+
+class NetworkClosed(DialError, ConnectionAbortedError):
+    """The network has been closed, meanwhile or before."""
+
+    code = errno.ECONNABORTED
+
+    def __init__(self) -> None:
+        super().__init__("the network was closed")

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -311,3 +312,47 @@ async def test_a_thousand_times_under_load_and_not_a_byte_is_lost() -> None:
         assert len(pair.left.statistics().tunnel.peers) == 2
         writer.close()
         server.close()
+
+
+@pytest.mark.parametrize("verb", ["ping", "reach", "resolve", "reverse", "open_connection"])
+async def test_who_waits_for_a_peer_that_is_taken_away(verb: str) -> None:
+    (private, _), (_, peer) = key_pair(), key_pair()
+    async with Network(config_of(private, (LEFT,), peer, (RIGHT,), ("127.0.0.1", 9), dns=(RIGHT,))) as net:
+        verbs: dict[str, Callable[[], Awaitable[object]]] = {
+            "ping": lambda: net.ping(RIGHT),
+            "reach": lambda: net.reach([RIGHT]),
+            "resolve": lambda: net.resolve("example.org"),
+            "reverse": lambda: net.reverse(RIGHT),
+            "open_connection": lambda: net.open_connection("example.org", 80),
+        }
+        waiting = asyncio.ensure_future(verbs[verb]())
+        while not net._reach._waiters._futures:
+            await asyncio.sleep(0)
+        await net.reconfigure(replace(net.config, peers=()))
+        with pytest.raises(NoRoute, match=f"no peer's allowed IPs cover {RIGHT}"):
+            await asyncio.wait_for(waiting, 5)
+
+
+async def test_the_port_that_it_has_already() -> None:
+    """As who has read in the log which one was chosen, and writes it into the file."""
+    async with udp_pair() as pair:
+        (private, _), (_, peer) = key_pair(), key_pair()
+        config = config_of(private, (LEFT,), peer, (RIGHT,), ("127.0.0.1", pair.right.listen_port))
+        async with Network(config) as net:
+            port = net.listen_port
+            assert (await net.reconfigure(with_interface(config, listen_port=port))).listen_port
+            assert net.listen_port == port
+            net.rebind()
+            assert net.listen_port == port
+
+
+async def test_another_port_between_open_and_begin(unused_udp_port: int) -> None:
+    (private, _), (_, peer) = key_pair(), key_pair()
+    net = Network(config_of(private, (LEFT,), peer, (RIGHT,), ("127.0.0.1", 9)))
+    await net.open()
+    await net.reconfigure(with_interface(net.config, listen_port=unused_udp_port))
+    net.begin()
+    statistics = net.statistics().udp
+    assert statistics is not None
+    assert statistics.port == net.listen_port == unused_udp_port
+    await net.close()

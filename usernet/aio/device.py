@@ -132,11 +132,10 @@ class Device:
         if self._in_turn:  # asked for by an event's callback
             self._loop.call_soon(self.rebind, renew)
             return
-        if not self._is_running:
-            return
-        self._turn(receive=True)
-        if self._sealer is not None:
-            self._send_rest(self._sealer.finish())
+        if self._is_running:
+            self._turn(receive=True)
+            if self._sealer is not None:
+                self._send_rest(self._sealer.finish())
         renew()
         self.wake()
 

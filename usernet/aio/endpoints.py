@@ -82,6 +82,10 @@ class Endpoints:
             if named.patience is not None:
                 named.patience.cancel()
 
+    def close(self) -> None:
+        for public_key in list(self._named):
+            self.forget(public_key)
+
     async def known(self, public_key: bytes) -> None:
         """Return once the peer's endpoint is known, or need not be."""
         named = self._named.get(public_key)

@@ -29,6 +29,7 @@ from usernet.aio.udp import UdpLink
 from usernet.burst import default_kernel
 from usernet.burst.packets import Address
 from usernet.config.changes import Changes, compare
+from usernet.errors import NetworkClosed
 from usernet.links import DatagramLink
 from usernet.wire.ip import TCP, UDP, format_address, pack_address
 from usernet.wireguard.events import TunnelEvent
@@ -113,8 +114,9 @@ class Engine(Inside):
             timing=self._timing,
             timestamp_floor_ns=self._memory.timestamp_ns,
         )
-        if self._datagram_link is None:
-            self._datagram_link = UdpLink.open(loop, self.listen_port, self._mark(), inlet_of(kernel))
+        given = self._datagram_link
+        outer = UdpLink.open(loop, self.listen_port, self._mark(), inlet_of(kernel)) if given is None else given
+        self._datagram_link = outer
         self._peers = Peers(self._tasks, self._tunnel, self._memory, self._on_reachable)
         self._reach = Reach(self.config, self._tunnel, self._peers.endpoints, self._wake)
         self._resolver = Resolver(self._ways(), self._tasks)
@@ -122,16 +124,17 @@ class Engine(Inside):
         try:
             link = await self._open_inside(loop)
         except BaseException:
-            self._datagram_link.close()
+            outer.close()
+            self._datagram_link = given
             raise
         if self.packet_filter is not None:
             from usernet.aio.filtered import filtered  # few have one
 
             link = filtered(link, self.packet_filter, self._own())
         self._started = True
-        self.listen_port = self._datagram_link.port
-        sealer = second_core(loop, self._tunnel, self._datagram_link, kernel)
-        self._device = Device(loop, self._tunnel, self._datagram_link, link, self._on_event, sealer)
+        self.listen_port = outer.port
+        sealer = second_core(loop, self._tunnel, outer, kernel)
+        self._device = Device(loop, self._tunnel, outer, link, self._on_event, sealer)
         self._peers.begin(self.config)
 
     async def close(self) -> None:
@@ -139,6 +142,7 @@ class Engine(Inside):
         if not self._started or self._closed:
             return
         self._closed = True
+        self._reach.close()
         try:
             await self._tasks.close()
             await self._leave()
@@ -259,6 +263,8 @@ class Engine(Inside):
         self._moved()
 
     def _renew(self, link: UdpLink) -> None:
+        if self._closed:  # it was in the middle of a turn
+            return
         try:
             link.rebind()
         except OSError as error:
@@ -290,6 +296,8 @@ class Engine(Inside):
         Streams go on: only those of an address that is gone end.  Sessions survive, too, but for another private key.
         Raises OSError, with everything as before, where the port is taken or the inside cannot be changed.
         """
+        if self._closed:
+            raise NetworkClosed
         changes = compare(self.config, config)
         if not changes:
             return changes

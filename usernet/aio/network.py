@@ -227,11 +227,14 @@ class Network(Engine):
                 await self._reach.session([address])
                 ident, sequence = int.from_bytes(os.urandom(2), "big"), 1
                 reply = self._link.expect_echo(address, ident, sequence)
-                started = time.perf_counter()
-                self._host.ping(address, ident, sequence, os.urandom(56), boottime())
-                self._link.wake()
-                await reply
-                return time.perf_counter() - started
+                try:
+                    started = time.perf_counter()
+                    self._host.ping(address, ident, sequence, os.urandom(56), boottime())
+                    self._link.wake()
+                    await reply
+                    return time.perf_counter() - started
+                finally:
+                    reply.cancel()
         except TimeoutError:
             raise self._reach.too_late(host, addresses or self._reach.servers, timeout) from None
 

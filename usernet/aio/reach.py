@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from usernet.aio.endpoints import Endpoints
 from usernet.aio.runtime import Waiters, boottime
-from usernet.errors import EndpointUnresolved, NoHandshake, NoRoute
+from usernet.errors import EndpointUnresolved, NetworkClosed, NoHandshake, NoRoute
 from usernet.wire.ip import format_address, pack_address
 from usernet.wireguard.events import HandshakeCompleted, HandshakeStarted, TunnelEvent
 from usernet.wireguard.tunnel import Tunnel
@@ -30,7 +30,18 @@ class Reach:
         self._wake = wake
         self._waiters = Waiters()
         self._watching: list[Callable[[TunnelEvent], None]] = []
+        self._is_over = False
         self.learn(config)
+
+    def close(self) -> None:
+        """Whoever waits, or comes later, is told NetworkClosed."""
+        self._is_over = True
+        self._endpoints.close()
+        self.wake_waiters()
+
+    def _check_open(self) -> None:
+        if self._is_over:
+            raise NetworkClosed
 
     def learn(self, config: Config) -> None:
         """What follows from the configuration alone."""
@@ -77,7 +88,11 @@ class Reach:
         return None if address in self.own else self._tunnel.route(address)
 
     def is_prepared(self, address: bytes) -> bool:
-        """False while the name of the peer's endpoint is being resolved; else ask for a session where there is none."""
+        """False while the name of the peer's endpoint is being resolved; else ask for a session where there is none.
+
+        Raises NetworkClosed.
+        """
+        self._check_open()
         public_key = self._peer(address)
         if public_key is not None:
             if not self._endpoints.is_known(public_key):
@@ -102,10 +117,21 @@ class Reach:
         return False
 
     async def session(self, addresses: Sequence[bytes]) -> None:
-        """Return once there is a session with the peer of one of these, or at once if none of them is a peer's."""
-        public_keys = set(filter(None, map(self._peer, addresses)))
+        """Return once there is a session with the peer of one of these, or at once if none of them is a peer's.
+
+        Raises NetworkClosed; NoRoute where the last such peer is taken away meanwhile.
+        """
+        self._check_open()
+        public_keys = self._peers(addresses)
         while public_keys and not any(map(self._request, public_keys)):
             await self._waiters.wait()
+            self._check_open()
+            public_keys = self._peers(addresses)
+            if not public_keys:
+                self.check(addresses[0], format_address(addresses[0]))
+
+    def _peers(self, addresses: Sequence[bytes]) -> set[bytes]:
+        return set(filter(None, map(self._peer, addresses)))
 
     def doubt(self, address: bytes) -> None:
         """Something there does not answer: have its peer asked for a new session, at most every 5 s.

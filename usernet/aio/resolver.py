@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from usernet.aio.addresses import literal_host
 from usernet.aio.nameserver import Answer, ServerTrouble, Ways, absolute_names, ask
 from usernet.aio.runtime import Tasks, boottime
-from usernet.errors import DialError, NameNotFound, NameServerFailed
+from usernet.errors import DialError, NameNotFound, NameServerFailed, NetworkClosed
 
 if TYPE_CHECKING:
     from usernet.config import Config
@@ -115,7 +115,7 @@ class Resolver:
         if outcome is None:
             task = self._ask(key)
             await asyncio.wait([task])  # not the task itself: it goes on without whoever gives up
-            outcome = task.result()
+            outcome = _outcome(task)
         if isinstance(outcome, DialError):
             raise outcome
         if not outcome.addresses:
@@ -140,7 +140,7 @@ class Resolver:
             if not done:
                 break  # it goes on for the cache's sake
             for task in done:
-                outcomes[asking.pop(task)] = task.result()
+                outcomes[asking.pop(task)] = _outcome(task)
         answers = [outcomes[family] for family in families if family in outcomes]
         addresses = [a for answer in answers if isinstance(answer, Answer) for a in answer.addresses]
         if not addresses:
@@ -234,3 +234,8 @@ class Resolver:
         self._cache.move_to_end(key)
         if len(self._cache) > CACHE_ENTRIES:
             self._cache.popitem(last=False)
+
+
+def _outcome(task: asyncio.Task[Outcome]) -> Outcome:
+    """Of one that is done.  Nobody but the network cancels them, at its end."""
+    return NetworkClosed() if task.cancelled() else task.result()

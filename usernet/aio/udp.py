@@ -74,7 +74,7 @@ class UdpLink:
         self._close_sockets()
         for port in dict.fromkeys((self._requested_port or current, current, 0)):
             try:
-                self._adopt(self.prepare(port))
+                self._adopt(sockets.open_sockets(port, self._mark))
             except OSError:
                 if port == 0:
                     raise
@@ -82,14 +82,15 @@ class UdpLink:
                 return
 
     def prepare(self, port: int) -> list[list[socket.socket]]:
-        """Sockets like these on another port.  OSError names it if it is taken."""
-        return sockets.open_sockets(port, self._mark)
+        """Sockets like these on another port; none where it is the present one.  OSError names it if it is taken."""
+        return [] if port == self.port else sockets.open_sockets(port, self._mark)
 
     def move(self, port: int, families: list[list[socket.socket]]) -> None:
         """Leave the present port for those of `prepare`."""
-        self._close_sockets()
         self._requested_port = port
-        self._adopt(families)
+        if families:
+            self._close_sockets()
+            self._adopt(families)
 
     def close(self) -> None:
         """Release the port.  Nothing is received or sent from now on."""

@@ -13,6 +13,7 @@ from typing import Final, Protocol, assert_never
 
 from usernet.aio.runtime import boottime
 from usernet.burst.packets import PacketBurst, SuperPacket
+from usernet.errors import NetworkClosed
 from usernet.stack.events import Abandoned, Accepted, Asked, EchoFailed, EchoReply, FlowBegun, FlowEnded, Stalled
 from usernet.stack.host import Host
 from usernet.stack.listener import Forwarder, Listener
@@ -43,6 +44,8 @@ class Acceptor(Protocol):
 
     def on_accepted(self, connection: Connection) -> None: ...
 
+    def close(self) -> None: ...
+
 
 class Answerer(Acceptor, Protocol):
     """Who dials for a forwarder's clients, and so hears of them before they are accepted."""
@@ -50,8 +53,6 @@ class Answerer(Acceptor, Protocol):
     def on_asked(self, flow: Flow) -> None: ...
 
     def on_abandoned(self, flow: Flow) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class Beginner(Protocol):
@@ -76,6 +77,7 @@ class UserspaceLink:
         self._echoes: dict[tuple[bytes, int, int], asyncio.Future[None]] = {}
         self._changed: dict[Connection, None] = {}
         self._wake: Callable[[], None] = _nobody
+        self._is_over = False
 
     # links.PacketLink
 
@@ -122,24 +124,30 @@ class UserspaceLink:
     # For transports and dials
 
     def own(self, endpoint: Endpoint, owner: Owner) -> None:
+        """Raises NetworkClosed, as all do that something new begins with."""
+        self._check()
         self._owners[endpoint] = owner
+
+    def _check(self) -> None:
+        if self._is_over:
+            raise NetworkClosed
 
     def disown(self, endpoint: Endpoint) -> None:
         self._owners.pop(endpoint, None)
 
     def end(self, *, flushing: bool) -> None:
         """Accept no more and end what is open; `flushing`: but what was closed may still send what it has left."""
-        for answerer in list(self._answerers.values()):
-            answerer.close()
+        self._is_over = True
+        for acceptor in list(self._acceptors.values()):
+            acceptor.close()
         for beginner in list(self._beginners.values()):
             beginner.close()
-        for listener in list(self._acceptors):
-            self.stop_accepting(listener)
         for owner in list(self._owners.values()):
             if not (flushing and owner.is_closing()):
-                owner.end(ConnectionAbortedError(errno.ECONNABORTED, "the network was closed"))
+                owner.end(NetworkClosed())
         for future in list(self._echoes.values()):
-            future.cancel()
+            if not future.done():
+                future.set_exception(NetworkClosed())
 
     def is_flushing(self) -> bool:
         """Whether connections that the application has closed still have data, or their FIN, unacknowledged."""
@@ -167,11 +175,12 @@ class UserspaceLink:
         self._wake()
 
     def accept_from(self, listener: Listener, acceptor: Acceptor) -> None:
+        self._check()
         self._acceptors[listener] = acceptor
 
     def answer_from(self, forwarder: Forwarder, answerer: Answerer) -> None:
-        self._answerers[forwarder] = answerer
         self.accept_from(forwarder, answerer)
+        self._answerers[forwarder] = answerer
 
     def stop_accepting(self, listener: Listener) -> None:
         if isinstance(listener, Forwarder):
@@ -181,6 +190,7 @@ class UserspaceLink:
             self._wake()
 
     def begin_from(self, forwarder: UdpForwarder, beginner: Beginner) -> None:
+        self._check()
         self._beginners[forwarder] = beginner
 
     def stop_beginning(self, forwarder: UdpForwarder) -> None:
@@ -189,6 +199,7 @@ class UserspaceLink:
 
     def expect_echo(self, remote: bytes, ident: int, sequence: int) -> asyncio.Future[None]:
         """Done when that reply arrives; cancel it to stop waiting."""
+        self._check()
         key = (remote, ident, sequence)
         future: asyncio.Future[None] = self.loop.create_future()
         self._echoes[key] = future

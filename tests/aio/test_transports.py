@@ -7,9 +7,11 @@ import functools
 import hashlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.support.networks import RIGHT, RIGHT6, Pair, memory_pair
 from usernet.aio import network
@@ -191,6 +193,27 @@ async def test_writelines_copies_nothing_that_is_bytes() -> None:
             server.got.clear()
             await server.got.wait()
         assert bytes(server.received) == data
+
+
+async def test_a_file_that_aiohttp_serves(tmp_path: Path) -> None:
+    """Its head goes by write(), its body by loop.sendfile() where that is not refused as aiohttp expects it."""
+    data = os.urandom(300_000)
+    path = tmp_path / "file"
+    path.write_bytes(data)
+
+    async def serve(request: web.BaseRequest) -> web.FileResponse:
+        return web.FileResponse(path)
+
+    web_server = web.Server(serve)
+    async with memory_pair() as pair:
+        await pair.right.create_server(web_server, None, 80)
+        reader, writer = await pair.left.open_connection(RIGHT, 80)
+        writer.write(b"GET /file HTTP/1.1\r\nHost: right.example.test\r\nConnection: close\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert body == data
+        writer.close()
+        await web_server.shutdown()
 
 
 async def test_tls_over_it() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from usernet.aio.addresses import socket_name
 from usernet.aio.runtime import boottime, log
@@ -177,6 +177,14 @@ class StreamTransport(asyncio.Transport):
             return
         if not keep_open:
             self.close()
+
+    @property
+    def _sendfile_compatible(self) -> NoReturn:
+        """loop.sendfile() asks.  The error is uvloop's, after which aiohttp reads and writes itself.
+
+        asyncio's own fallback is for heirs of a private class of it, and a RuntimeError is what nobody expects.
+        """
+        raise NotImplementedError("there is no socket here to send a file to")
 
     # asyncio.BaseTransport
 

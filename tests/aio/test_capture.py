@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 from typing import Any
 
@@ -97,6 +98,23 @@ async def test_several_end_in_any_order() -> None:
         two.__exit__(None, None, None)
         await pair.left.ping(RIGHT)
     assert (len(first), len(second)) == (2, 4)
+
+
+async def test_a_capture_that_fails_stops_itself_alone(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = Records(), Records()
+
+    def full(record: bytes) -> None:
+        first.append(record)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with memory_pair() as pair:
+        await pair.left.reach([RIGHT])
+        # The first packet is one to take on the left, and one to deliver on the right
+        with pair.left.captured(second.append), pair.left.captured(full), pair.right.captured(full):
+            await carry(pair, RIGHT)
+    assert len(first) == 2
+    assert len(second) > 10
+    assert [record.message for record in caplog.records if record.exc_info] == ["capturing failed, and has ended"] * 2
 
 
 async def test_a_snaplen() -> None:

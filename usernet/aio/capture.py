@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from usernet.aio.runtime import log
 from usernet.burst.packets import PacketBurst, SuperPacket
 from usernet.links import PacketLink
 from usernet.wire.checksum import checksum, pseudo_header_sum
@@ -29,7 +30,10 @@ def header(snaplen: int = SNAPLEN) -> bytes:
 
 
 class Tap:
-    """A PacketLink before another, `link`: `write` is given what passes, as records to stand behind header()."""
+    """A PacketLink before another, `link`: `write` is given what passes, as records to stand behind header().
+
+    Once it has failed it is given no more.
+    """
 
     link: PacketLink
 
@@ -39,9 +43,12 @@ class Tap:
         self._write = write
         self._snaplen = snaplen
         self._wall_ns = wall_ns
+        self._failed = False
 
     def deliver(self, burst: PacketBurst, now: float) -> None:
         for offset, length, mss, _, transport, _ in burst.rows:
+            if self._failed:
+                break
             packet = bytes(burst.buf[offset : offset + length])
             self._record(self._whole(packet, transport) if mss else packet)
         self.link.deliver(burst, now)
@@ -49,6 +56,8 @@ class Tap:
     def take(self, budget_bytes: int, now: float) -> list[SuperPacket]:
         packets = self.link.take(budget_bytes, now)
         for packet in packets:
+            if self._failed:
+                break
             whole = packet.header + b"".join(packet.pieces)
             self._record(self._whole(whole, 20 if whole[0] >> 4 == 4 else 40) if packet.mss else whole)
         return packets
@@ -74,7 +83,11 @@ class Tap:
     def _record(self, packet: bytes) -> None:
         seconds, nanoseconds = divmod(self._wall_ns(), 1_000_000_000)
         part = packet[: self._snaplen]
-        self._write(_RECORD.pack(seconds, nanoseconds, len(part), len(packet)) + part)
+        try:
+            self._write(_RECORD.pack(seconds, nanoseconds, len(part), len(packet)) + part)
+        except Exception:  # noqa: BLE001 - whoever captures does not stop the tunnel
+            self._failed = True
+            log.exception("capturing failed, and has ended")
 
     def next_timeout(self) -> float | None:
         return self.link.next_timeout()

@@ -134,9 +134,14 @@ async def test_whatever_holds_bytes_is_sent(kind: type) -> None:
         assert (await there.receive())[0] == b"hello"
 
 
-async def test_a_protocol_that_fails_keeps_its_socket() -> None:
+async def collect_reports() -> list[dict[str, Any]]:
     reports: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    return reports
+
+
+async def test_a_protocol_that_fails_keeps_its_socket() -> None:
+    """And each failure is reported by itself: what has arrived behind that datagram is not held up."""
 
     class Broken(Recorder):
         def datagram_received(self, data: bytes, addr: Any) -> None:
@@ -144,15 +149,43 @@ async def test_a_protocol_that_fails_keeps_its_socket() -> None:
             if data == b"bad":
                 raise ArithmeticError("cannot take it")
 
+        def error_received(self, exc: Exception) -> None:
+            super().error_received(exc)
+            raise ArithmeticError("an error too many")
+
+    reports = await collect_reports()
     async with memory_pair() as pair:
-        _, server = await pair.right.create_datagram_endpoint(Broken, local_addr=(None, 7))
-        client, _ = await pair.left.create_datagram_endpoint(Recorder, remote_addr=(RIGHT, 7))
-        client.sendto(b"bad")
-        await server.until(2)
-        client.sendto(b"good")
-        await server.until(3)
-        assert [call[0] for call in server.calls[1:]] == [b"bad", b"good"]
+        server_transport, server = await pair.right.create_datagram_endpoint(Broken, local_addr=(None, 7))
+        client_transport, client = await pair.left.create_datagram_endpoint(Broken, remote_addr=(RIGHT, 7))
+        for data in (b"bad", b"good", b"bad", b"good"):
+            client_transport.sendto(data)
+        await server.until(5)
+        assert [call[0] for call in server.calls[1:]] == [b"bad", b"good", b"bad", b"good"]
+        server_transport.close()
+        client_transport.sendto(b"anybody?")
+        await client.until(2)
+    assert [report["message"] for report in reports] == [
+        *["protocol.datagram_received() failed"] * 2, "protocol.error_received() failed"
+    ]  # fmt: skip
+    assert all(isinstance(report["exception"], ArithmeticError) for report in reports)
+
+
+async def test_connection_made_fails() -> None:
+    class Broken(Recorder):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            raise ArithmeticError("not made for this")
+
+    reports = await collect_reports()
+    async with memory_pair() as pair:
+        transport, server = await pair.right.create_datagram_endpoint(Broken, local_addr=(None, 7))
         assert isinstance(reports[0]["exception"], ArithmeticError)
+        client_transport, _ = await pair.left.create_datagram_endpoint(Recorder, remote_addr=(RIGHT, 7))
+        client_transport.sendto(b"all the same")
+        await server.until(2)
+        assert server.calls[1][0] == b"all the same"
+        transport.close()
+        (await pair.right.open_datagrams(local_addr=(None, 7))).close()
 
 
 async def test_datagrams() -> None:

@@ -6,6 +6,7 @@ Both leave what has arrived in the socket's own bounded queue until it is wanted
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from usernet.aio.addresses import SocketName, local_name, socket_address, socket_name
@@ -45,20 +46,32 @@ class DatagramTransport(asyncio.DatagramTransport):
         link.own(socket, self)
 
     def start(self) -> None:
-        self._protocol.connection_made(self)
+        self._call(self._protocol.connection_made, self)
 
     def on_ready(self, readiness: int) -> None:
         socket = self._socket
         while not self._closing:
             if socket.error is not None:
                 error, socket.error = socket.error, None
-                self._protocol.error_received(error)
+                self._call(self._protocol.error_received, error)
                 continue
             received = socket.receive()
             if received is None:
                 return
             data, (address, port) = received
-            self._protocol.datagram_received(data, socket_name(address, port))
+            self._call(self._protocol.datagram_received, data, socket_name(address, port))
+
+    def _call(self, callback: Callable[..., object], *args: object) -> None:
+        """As asyncio: a failure in these is reported, and the next datagram is another matter."""
+        try:
+            callback(*args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is
+            message = f"protocol.{callback.__name__}() failed"
+            self._loop.call_exception_handler(
+                {"message": message, "exception": error, "transport": self, "protocol": self._protocol}
+            )
 
     def sendto(self, data: bytes | bytearray | memoryview, addr: Any = None) -> None:
         if not isinstance(data, bytes | bytearray | memoryview):

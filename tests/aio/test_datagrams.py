@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 from typing import Any
 
 import pytest
@@ -121,6 +123,23 @@ async def test_nobody_there() -> None:
             datagrams.send(b"anybody?")
             with pytest.raises(ConnectionRefusedError):
                 await datagrams.receive()
+
+
+async def test_an_error_leaves_nothing_for_the_collector() -> None:
+    def errors() -> int:
+        return sum(isinstance(thing, ConnectionRefusedError) for thing in gc.get_objects())
+
+    async with memory_pair() as pair, await pair.left.open_datagrams(remote_addr=(RIGHT, 9)) as datagrams:
+        gc.collect()
+        before = errors()
+        gc.disable()
+        try:
+            datagrams.send(b"anybody?")
+            with contextlib.suppress(ConnectionRefusedError):
+                await datagrams.receive()
+            assert errors() == before
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])

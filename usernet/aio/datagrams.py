@@ -174,7 +174,10 @@ class Datagrams:
                 raise OSError(_CLOSED)
             if self._socket.error is not None:
                 error, self._socket.error = self._socket.error, None
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # or its traceback would hold, by this frame, the error
             received = self._socket.receive()
             if received is not None:
                 data, (address, port) = received

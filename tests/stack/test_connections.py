@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import random
 
 import pytest
@@ -358,6 +359,20 @@ def test_ports_run_out() -> None:
         a.host.connect(B4, 80, 0)
     assert caught.value.errno == errno.EADDRNOTAVAIL
     a.host.connect(B4, 81, 0)
+
+
+def test_choosing_a_port_leaves_nothing_for_the_collector() -> None:
+    _, a, _ = pair()
+    gc.collect()
+    gc.disable()
+    try:
+        a.host.connect(B4, 80, 0)
+        a.host.listen(0)
+        a.host.open_udp()
+        a.host.open_udp(remote=(B4, 7))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_destinations_that_cannot_be_reached() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from usernet.burst.packets import Drops
@@ -87,17 +88,12 @@ class Connections:
         if is_multicast(remote):
             raise NetworkUnreachable(f"{format_address(remote)} is not the address of one host")
         local = choose_source(self.addresses, remote)
-
-        def is_free(port: int) -> bool:
-            if (None, port) in self._listeners or (local, port) in self._listeners:
-                return False
-            return flow_key(remote, local, remote_port, port) not in self.by_flow
-
         if local_port:
-            if not is_free(local_port):
+            if not self._is_free(remote, local, remote_port, local_port):
                 raise OSError(errno.EADDRINUSE, f"TCP port {local_port} is in use")
         else:
-            chosen = pick_port(self._random, is_free)
+            # No closure: compiled, it was in a cycle with what it closes over, one for each dial
+            chosen = pick_port(self._random, partial(self._is_free, remote, local, remote_port))
             if chosen is None:
                 raise OSError(errno.EADDRNOTAVAIL, f"no port is free to connect to {format_address(remote)} from")
             local_port = chosen
@@ -116,6 +112,11 @@ class Connections:
         )
         self._attach(connection, key, None, now)
         return connection
+
+    def _is_free(self, remote: bytes, local: bytes, remote_port: int, port: int) -> bool:
+        if (None, port) in self._listeners or (local, port) in self._listeners:
+            return False
+        return flow_key(remote, local, remote_port, port) not in self.by_flow
 
     def listen(self, port: int, address: bytes | None, backlog: int) -> Listener:
         """Raises OSError: EADDRINUSE, EADDRNOTAVAIL."""

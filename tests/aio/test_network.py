@@ -265,6 +265,25 @@ async def test_a_server_on_an_address_that_is_not_ours() -> None:
         (await pair.left.create_server(Silent, "0.0.0.0", 80)).close()
 
 
+async def test_what_is_no_port() -> None:
+    async with memory_pair() as pair:
+        for attempt in (
+            pair.left.create_server(Silent, None, 70_000),
+            pair.left.create_connection(Silent, RIGHT, 70_000),
+            pair.left.create_connection(Silent, RIGHT, 80, local_port=70_000),
+            pair.left.create_forwarder(pair.left.create_connection, None, 70_000),  # type: ignore[arg-type]
+            pair.left.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=(None, 70_000)),
+            pair.left.open_datagrams(remote_addr=(RIGHT, 70_000)),
+        ):
+            with pytest.raises(OverflowError, match="port must be 0-65535"):
+                await attempt
+        transport, _ = await pair.left.create_datagram_endpoint(asyncio.DatagramProtocol)
+        for send in (transport.sendto, (await pair.left.open_datagrams()).send):
+            with pytest.raises(OverflowError, match="port must be 0-65535"):
+                send(b"x", (RIGHT, 70_000))
+        assert not transport.is_closing()
+
+
 async def test_pings() -> None:
     async with memory_pair(Impairment(delay=0.01)) as pair:
         times = await asyncio.gather(*(pair.left.ping(host) for host in (RIGHT, RIGHT6, RIGHT)))

@@ -22,7 +22,7 @@ from usernet.stack.flows import choose_source, flow_key, no_longer_ours
 from usernet.stack.forward import Forwards
 from usernet.stack.listener import Forwarder, Listener
 from usernet.stack.outbox import Outbox
-from usernet.stack.ports import FlowSecrets, pick_port
+from usernet.stack.ports import FlowSecrets, check_port, pick_port
 from usernet.stack.stall import PROBE_INTERVAL, StallProbe
 from usernet.stack.timers import TimerWheel
 from usernet.tcp.connection import Connection
@@ -85,6 +85,8 @@ class Connections:
 
     def connect(self, remote: bytes, remote_port: int, now: float, local_port: int, timeout: float) -> Connection:
         """Raises NetworkUnreachable; OSError with EADDRINUSE or EADDRNOTAVAIL when ports have run out."""
+        check_port(remote_port)
+        check_port(local_port)
         if is_multicast(remote):
             raise NetworkUnreachable(f"{format_address(remote)} is not the address of one host")
         local = choose_source(self.addresses, remote)
@@ -120,6 +122,7 @@ class Connections:
 
     def listen(self, port: int, address: bytes | None, backlog: int) -> Listener:
         """Raises OSError: EADDRINUSE, EADDRNOTAVAIL."""
+        check_port(port)
         if address is not None and address not in self.addresses:
             raise OSError(errno.EADDRNOTAVAIL, f"{format_address(address)} is not an address of this tunnel")
         locals_ = (None, *self.addresses) if address is None else (None, address)

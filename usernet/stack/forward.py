@@ -23,6 +23,7 @@ from usernet.burst.packets import Drops
 from usernet.stack.events import Abandoned, Asked, HostEvent
 from usernet.stack.flows import flow_key
 from usernet.stack.listener import Forwarder, Listener
+from usernet.stack.ports import check_port
 from usernet.stack.takers import Network, Takers, whole
 from usernet.stack.timers import Timer, TimerWheel
 from usernet.tcp.seq import MASK
@@ -124,6 +125,7 @@ class Forwards:
         `networks` may be of others than ourselves; None is all of our own addresses.  Port 0 is every port that nobody
         listens to.  Raises OSError (EADDRINUSE).
         """
+        check_port(port)
         connections = self._connections
         taken = whole(connections.addresses) if networks is None else list(networks)
         for address, _ in taken:

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2s
+from operator import index
 from typing import Final
 
 EPHEMERAL_FIRST: Final = 32_768  # room for 32,768 connections to one port of one host
 EPHEMERAL_LAST: Final = 65_535
 
 _ISN_TICKS_PER_SECOND: Final = 250_000  # RFC 6528 3: a clock of 4 µs
+
+
+def check_port(port: int) -> None:
+    """Raises what a kernel's socket raises: OverflowError, or TypeError where it is no integer."""
+    if not 0 <= index(port) <= 0xFFFF:
+        raise OverflowError("port must be 0-65535")
 
 
 def pick_port(random: Callable[[int], bytes], is_free: Callable[[int], bool]) -> int | None:

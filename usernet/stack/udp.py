@@ -16,7 +16,7 @@ from usernet.burst.packets import Drops, SuperPacket
 from usernet.errors import NetworkUnreachable
 from usernet.stack.flows import choose_source, flow_key, no_longer_ours
 from usernet.stack.outbox import Outbox
-from usernet.stack.ports import pick_port
+from usernet.stack.ports import check_port, pick_port
 from usernet.stack.takers import Takers
 from usernet.tcp.pathmtu import PathMtus, believable
 from usernet.tcp.tcb import READABLE, WRITABLE
@@ -174,6 +174,9 @@ class UdpSockets:
 
     def open(self, port: int, address: bytes | None, remote: Remote | None) -> UdpSocket:
         """Raises OSError: EADDRINUSE, EADDRNOTAVAIL, NetworkUnreachable."""
+        check_port(port)
+        if remote is not None:
+            check_port(remote[1])
         if address is not None and address not in self.addresses:
             raise OSError(errno.EADDRNOTAVAIL, f"{format_address(address)} is not an address of this tunnel")
         if remote is not None and address is None:
@@ -229,6 +232,7 @@ class UdpSockets:
     def packets_of(self, socket: UdpSocket, data: bytes, remote: Remote, now: float) -> list[bytes]:
         """The packets that carry a datagram; what is for ourselves is looped back and gives none."""
         address, port = remote
+        check_port(port)
         largest = MAX_PAYLOAD_BYTES_V4 if len(address) == 4 else MAX_PAYLOAD_BYTES_V6
         if len(data) > largest:
             raise OSError(errno.EMSGSIZE, f"a datagram of {len(data)} bytes; UDP carries at most {largest}")

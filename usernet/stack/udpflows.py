@@ -16,6 +16,7 @@ from typing import Final
 from usernet.burst.packets import Drops
 from usernet.stack.events import FlowBegun, FlowEnded, HostEvent
 from usernet.stack.icmp import IcmpSender
+from usernet.stack.ports import check_port
 from usernet.stack.takers import Network, whole
 from usernet.stack.timers import TimerWheel
 from usernet.stack.udp import UdpSockets
@@ -63,6 +64,7 @@ class UdpFlows:
 
     def open(self, networks: Iterable[Network] | None, port: int) -> UdpForwarder:
         """`FlowBegun` for datagrams that nobody else takes; as Forwards.open.  Raises OSError (EADDRINUSE)."""
+        check_port(port)
         taken = whole(self._sockets.addresses) if networks is None else list(networks)
         for address, _ in taken:
             if port and self._sockets.is_bound(address, port):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
+import socket
 
 import pytest
 
@@ -239,6 +242,27 @@ async def test_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.endpoints.path_changed()
     await bench.settle()
     assert (bench.names.asked, bench.moved) == (3, [OLD, NEW])
+
+
+@pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.EMFILE])
+async def test_no_socket_to_look_for_a_route_with(
+    code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without it no way is known either, to an IPv6 address on a machine that has no IPv6 for one."""
+
+    def no_socket(*args: object) -> socket.socket:
+        raise OSError(code, os.strerror(code))
+
+    six: Address = ("2001:db8::1", 51820, 0, 0)
+    bench = Bench(Names([six, NEW], [NEW, six]), monkeypatch)
+    bench.endpoints.add(KEY, "far.example.test", 51820)
+    await bench.endpoints.known(KEY)
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", no_socket)
+        bench.endpoints.path_changed()
+        await bench.settle()
+    assert bench.moved == [six, NEW]
+    assert "failed" not in caplog.text
 
 
 async def test_a_network_that_has_the_other_family_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,11 +54,11 @@ def outer_literal(host: str, port: int) -> Address | None:
 
 def has_route(address: Address) -> bool:
     """Whether this machine knows a way there at all: not to an IPv4 address on a network that has IPv6 alone."""
-    with socket.socket(socket.AF_INET if len(address) == 2 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(socket.AF_INET if len(address) == 2 else socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             probe.connect(address)  # sends nothing
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 

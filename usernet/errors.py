@@ -3,7 +3,8 @@
 Two families.  `WireError` is the *only* thing a parser raises at bytes from the network; whoever called it drops the
 packet and counts `reason`.  The dial errors say why a connection, datagram or ping could not be made; they are
 `OSError`s with the errno a kernel socket would have given, so code written for asyncio's own sockets handles them
-unchanged.  `ConnectionRefusedError`, `ConnectionResetError` and `TimeoutError` are Python's own.
+unchanged; `NetworkClosed` is also what open ones end with.  `ConnectionRefusedError`, `ConnectionResetError` and
+`TimeoutError` are Python's own.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class ConfigError(UsernetError):
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
 
 class DialError(UsernetError, OSError):
     """A destination could not be reached through the tunnel.  `strerror` is one line, fit for a person."""
@@ -56,6 +60,9 @@ class DialError(UsernetError, OSError):
 
     def __init__(self, message: str) -> None:
         super().__init__(self.code, message)
+
+    def __reduce__(self) -> tuple[type[DialError], tuple[str | None, ...]]:
+        return type(self), (self.strerror,)
 
 
 class NoRoute(DialError):
@@ -105,3 +112,6 @@ class NetworkClosed(DialError, ConnectionAbortedError):
 
     def __init__(self) -> None:
         super().__init__("the network was closed")
+
+    def __reduce__(self) -> tuple[type[NetworkClosed], tuple[()]]:
+        return type(self), ()

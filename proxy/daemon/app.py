@@ -36,7 +36,6 @@ from proxy.daemon.outside import Outside
 from proxy.daemon.pac import PacPage
 from proxy.daemon.process import (
     StartError,
-    cancelled_by_term,
     for_as_long,
     freeze_garbage,
     log,
@@ -96,14 +95,20 @@ class Options:
 class Daemon:
     """One tunnel and what is in front of it, from its start to its end."""
 
-    def __init__(self, config: Config, options: Options, interface: Interface | None = None) -> None:
-        """`config`: what `options.read()` has given.  `interface`: the kernel's.
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        interface: Interface | None = None,
+        stop: asyncio.Event | None = None,
+    ) -> None:
+        """`config`: what `options.read()` has given.  `interface`: the kernel's.  `stop`: who sets it wants the end.
 
         Belongs to the event loop that runs when it is made.
         """
         self.options = options
         self.started = time.time()
-        self.stop: asyncio.Event = asyncio.Event()
+        self.stop = asyncio.Event() if stop is None else stop
         self.packet_filter = PacketFilter()  # drops everything until there are listeners
         self._mark = interface.mark if interface is not None else 0
         self.network = tunnel.make(config, options, interface, self.packet_filter)
@@ -159,7 +164,7 @@ class Daemon:
         return self.network.config
 
     async def run(self) -> None:
-        """Serve until INT or TERM.  Raises StartError, ListenError, StoreError."""
+        """Serve until it is to stop.  Raises StartError, ListenError, StoreError."""
         raise_descriptor_limit()
         self.controls.claim()
         try:
@@ -171,7 +176,6 @@ class Daemon:
             await self.controls.close()
 
     async def _run(self) -> None:
-        self.stop = stop_event(hangup=self.config.stdio_tunnel is not None)
         wakeups = Wakeups(self.network)
         self.network.on_event(wakeups.event)
         if self.keeper is not None:
@@ -211,7 +215,7 @@ class Daemon:
             await stack.enter_async_context(for_as_long(self.keeper.run()))
         stack.enter_context(tunnel.monitored(self.network, self._network_changed, self._mark))
         if self.config.stdio_tunnel is None:
-            stack.enter_context(on_hangup(self.reloading.hung_up))
+            await stack.enter_async_context(on_hangup(self.reloading.hung_up))
         await stack.enter_async_context(self.outside.told(lambda: self.serving.proxy.statistics().connections))
 
     async def _serve(self) -> None:
@@ -221,13 +225,15 @@ class Daemon:
             await self.stop.wait()
         else:
             await join_stdio(self.network, self.config.stdio_tunnel, self.stop)
+        if self._broken is None:
+            self.options.notifier.stopping(self.options.drain)
+            await self._drain.wait()
         if self._broken is not None:
             raise self._broken
-        self.options.notifier.stopping(self.options.drain)
-        await self._drain.wait()
 
     def _interface_gone(self) -> None:
         self._broken = StartError(f"the interface {self.interface} is gone: somebody has deleted it")
+        self._drain.give_up()
         self.stop.set()
 
     async def _ask_ready(self) -> Readiness:
@@ -288,18 +294,25 @@ class Daemon:
 
 async def run(config: Config, options: Options) -> None:
     """Serve until INT or TERM.  Raises what Daemon.run does, and NoTun."""
+    stop = stop_event(hangup=config.stdio_tunnel is not None)
     interface = None
     if tuple(options.tun) != (USERSPACE,):
-        mtu = config.interface.mtu or DEFAULT_MTU
-        with cancelled_by_term() as stopped:
-            try:
-                interface = await open_first(options.tun, config, mtu, hooks=options.run_hooks)
-            except asyncio.CancelledError:
-                if stopped.is_set():
-                    return
-                raise
+        interface = await _open_interface(config, options, stop)
     try:
-        await Daemon(config, options, interface).run()
+        if not stop.is_set():
+            await Daemon(config, options, interface, stop).run()
     finally:
         if interface is not None:
             await interface.close()
+
+
+async def _open_interface(config: Config, options: Options, stop: asyncio.Event) -> Interface | None:
+    """None also where it is to stop meanwhile: what was begun is taken back.  Raises NoTun."""
+    mtu = config.interface.mtu or DEFAULT_MTU
+    opening = asyncio.ensure_future(open_first(options.tun, config, mtu, hooks=options.run_hooks))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    opening.cancel()
+    await asyncio.wait((opening, stopping))
+    return None if opening.cancelled() else opening.result()

@@ -15,6 +15,7 @@ class Drain:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
+        self._is_pointless = False
         self._begin: list[Callable[[], None]] = []
         self._busy: list[Callable[[], int]] = []
 
@@ -25,6 +26,10 @@ class Drain:
 
     def busy(self) -> int:
         return sum(count() for count in self._busy)
+
+    def give_up(self) -> None:
+        """What they are served by is gone."""
+        self._is_pointless = True
 
     async def wait(self) -> None:
         """Until nobody is served any more, or time is up."""
@@ -41,7 +46,7 @@ class Drain:
             "waiting up to %g s for %s to finish; another signal ends it at once",
             self._seconds, _connections(self.busy()),
         )  # fmt: skip
-        while self.busy() and loop.time() < end:  # noqa: ASYNC110 - once, at the end of the process
+        while self.busy() and loop.time() < end and not self._is_pointless:  # noqa: ASYNC110 - once, at the end of the process
             await asyncio.sleep(STEP)
         if self.busy():
             log.warning("%s cut off after %g s", _connections(self.busy()), self._seconds)

@@ -8,7 +8,7 @@ import errno
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from usernet.errors import UsernetError
@@ -101,27 +101,8 @@ def stop_event(*, hangup: bool = False) -> asyncio.Event:
     return stop
 
 
-@contextlib.contextmanager
-def cancelled_by_term() -> Iterator[asyncio.Event]:
-    """While the block lasts TERM cancels the task, so that what it has begun is taken back; whether one has come."""
-    loop, task, came = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
-
-    def on_signal() -> None:
-        log.info("SIGTERM: stopping")
-        loop.remove_signal_handler(signal.SIGTERM)  # a second one ends the process at once
-        came.set()
-        if task is not None:
-            task.cancel()
-
-    loop.add_signal_handler(signal.SIGTERM, on_signal)
-    try:
-        yield came
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def on_hangup(work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def on_hangup(work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Do this at each SIGHUP for as long as the block lasts; those that come meanwhile are one more."""
     loop = asyncio.get_running_loop()
     wanted = asyncio.Event()
@@ -135,13 +116,12 @@ def on_hangup(work: Callable[[], Coroutine[Any, Any, None]]) -> Iterator[None]:
             except Exception:  # the next one is to be heard
                 log.exception("what SIGHUP asks for failed")
 
-    task = loop.create_task(serve(), name="SIGHUP")
     loop.add_signal_handler(signal.SIGHUP, wanted.set)
     try:
-        yield
+        async with for_as_long(serve()):
+            yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
-        task.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -85,8 +85,9 @@ class WebServer:
                     if not (everywhere and sockets and error.errno in NO_FAMILY):
                         raise
             names = [sock.getsockname()[:2] for sock in sockets]
-            for sock in sockets:
-                self._servers.append(await asyncio.start_server(self._visited, sock=sock, limit=HEAD_MAX))
+            while sockets:
+                self._servers.append(await asyncio.start_server(self._visited, sock=sockets[0], limit=HEAD_MAX))
+                del sockets[0]
         except BaseException:
             for sock in sockets:
                 sock.close()

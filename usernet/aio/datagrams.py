@@ -6,15 +6,15 @@ Both leave what has arrived in the socket's own bounded queue until it is wanted
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from usernet.aio.addresses import SocketName, local_name, socket_address, socket_name
 from usernet.aio.runtime import Waiters, boottime
 from usernet.aio.userspace import UserspaceLink
+from usernet.errors import NetworkClosed
 from usernet.stack.udp import UdpSocket
-
-_CLOSED: Final = "the datagram socket is closed"
 
 
 class Check(Protocol):
@@ -139,14 +139,14 @@ class DatagramTransport(asyncio.DatagramTransport):
 class Datagrams:
     """A UDP socket to await on.  `async with` closes it."""
 
-    __slots__ = ("_check", "_closed", "_link", "_remote", "_socket", "_waiters")
+    __slots__ = ("_check", "_closed", "_is_over", "_link", "_remote", "_socket", "_waiters")
 
     def __init__(self, link: UserspaceLink, socket: UdpSocket, remote: tuple[bytes, int] | None, check: Check) -> None:
         self._link = link
         self._socket = socket
         self._remote = remote
         self._check = check
-        self._closed = False
+        self._closed = self._is_over = False
         self._waiters = Waiters()
         link.own(socket, self)
 
@@ -156,8 +156,7 @@ class Datagrams:
 
     def send(self, data: bytes | bytearray | memoryview, address: tuple[str, int] | None = None) -> None:
         """Send one datagram; never waits.  `address` only where the socket has no fixed remote one.  Raises OSError."""
-        if self._closed:
-            raise OSError(_CLOSED)
+        self._check_open()
         remote = self._remote
         if address is not None:
             remote = socket_address(address)
@@ -170,8 +169,7 @@ class Datagrams:
     async def receive(self) -> tuple[bytes, SocketName]:
         """The next datagram and where it came from.  Raises what ICMP said of one of ours (ConnectionRefusedError)."""
         while True:
-            if self._closed:
-                raise OSError(_CLOSED)
+            self._check_open()
             if self._socket.error is not None:
                 error, self._socket.error = self._socket.error, None
                 try:
@@ -200,7 +198,15 @@ class Datagrams:
         return self._closed
 
     def end(self, error: OSError) -> None:
+        """The network is closed."""
+        self._is_over = True
         self.close()
+
+    def _check_open(self) -> None:
+        if self._is_over:
+            raise NetworkClosed
+        if self._closed:
+            raise OSError(errno.EBADF, "the datagram socket is closed")
 
     async def __aenter__(self) -> Datagrams:
         return self

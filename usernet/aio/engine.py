@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -223,7 +224,10 @@ class Engine(Inside):
         self._device.wake()
 
     async def reach(self, addresses: Sequence[str]) -> None:
-        """Return once there is a session with the peer of one of these IP literals.  Raises NoHandshake."""
+        """Return once there is a session with the peer of one of these IP literals.
+
+        Raises NoHandshake; NoRoute where their last peer is taken away meanwhile; NetworkClosed.
+        """
         packed = list(map(pack_address, addresses))
         try:
             async with asyncio.timeout(self.dial_timeout):
@@ -280,7 +284,7 @@ class Engine(Inside):
     async def shake_hands(self, public_key: bytes, seconds: float) -> float | None:
         """The seconds that a new handshake with the peer took, or None where none completed within this time.
 
-        Initiations are at least 5 s apart, so it may have to wait before it begins.
+        Initiations are at least 5 s apart, so it may have to wait before it begins.  Raises NetworkClosed.
         """
         return await self._reach.shake_hands(public_key, seconds)
 
@@ -294,10 +298,10 @@ class Engine(Inside):
         """Be what `config` says from now on, all of it or nothing; false where it says nothing new.
 
         Streams go on: only those of an address that is gone end.  Sessions survive, too, but for another private key.
-        Raises OSError, with everything as before, where the port is taken or the inside cannot be changed.
+        Raises OSError, with everything as before, where the port is taken or the inside cannot be changed, and
+        NetworkClosed.
         """
-        if self._closed:
-            raise NetworkClosed
+        self._check_open()
         changes = compare(self.config, config)
         if not changes:
             return changes
@@ -306,16 +310,27 @@ class Engine(Inside):
         prepared = link.prepare(port) if isinstance(link, UdpLink) else []  # what may fail comes first
         try:
             await self._change_inside(config, changes)
+            self._check_open()
         except BaseException:
             close_sockets(prepared)
             raise
         self._apply(config, changes)
         if isinstance(link, UdpLink):
-            self._device.rebind(lambda: link.move(port, prepared))
+            self._device.rebind(lambda: self._move(link, port, prepared))
             self.listen_port = link.port
             self._moved()
         self._on_reachable()
         return changes
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NetworkClosed
+
+    def _move(self, link: UdpLink, port: int, prepared: list[list[socket.socket]]) -> None:
+        if self._closed:  # as in _renew
+            close_sockets(prepared)
+        else:
+            link.move(port, prepared)
 
     def _apply(self, config: Config, changes: Changes) -> None:
         """What cannot fail."""

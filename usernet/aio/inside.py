@@ -33,7 +33,7 @@ class Inside:
         """End what is open inside, with a moment for what is on its way."""
 
     async def _close_inside(self) -> None:
-        """The pump has stopped: nothing is left of it."""
+        """The pump has stopped: nothing is left of what was made for it."""
         raise NotImplementedError
 
     def _ways(self) -> Ways:

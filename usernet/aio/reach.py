@@ -39,7 +39,8 @@ class Reach:
         self._endpoints.close()
         self.wake_waiters()
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raises NetworkClosed."""
         if self._is_over:
             raise NetworkClosed
 
@@ -92,7 +93,7 @@ class Reach:
 
         Raises NetworkClosed.
         """
-        self._check_open()
+        self.check_open()
         public_key = self._peer(address)
         if public_key is not None:
             if not self._endpoints.is_known(public_key):
@@ -121,11 +122,11 @@ class Reach:
 
         Raises NetworkClosed; NoRoute where the last such peer is taken away meanwhile.
         """
-        self._check_open()
+        self.check_open()
         public_keys = self._peers(addresses)
         while public_keys and not any(map(self._request, public_keys)):
             await self._waiters.wait()
-            self._check_open()
+            self.check_open()
             public_keys = self._peers(addresses)
             if not public_keys:
                 self.check(addresses[0], format_address(addresses[0]))
@@ -147,27 +148,34 @@ class Reach:
             self._wake()
 
     async def shake_hands(self, public_key: bytes, seconds: float) -> float | None:
-        """The seconds that a new handshake with the peer took, or None where none completed within this time."""
-        done = asyncio.Event()
+        """The seconds that a new handshake with the peer took, or None where none completed within this time.
+
+        Raises NetworkClosed.
+        """
+        self.check_open()
         began = ended = boottime()
+        done = False
 
         def heard(event: TunnelEvent) -> None:
-            nonlocal began, ended
+            nonlocal began, ended, done
             if event.public_key != public_key:
                 return
             if isinstance(event, HandshakeStarted):
                 began = boottime()
             elif isinstance(event, HandshakeCompleted):
                 ended = boottime()
-                done.set()
+                done = True
 
         self._watching.append(heard)
         try:
             async with asyncio.timeout(seconds):
                 await self._endpoints.known(public_key)
+                self.check_open()
                 self._tunnel.request_handshake(public_key, boottime())
                 self._wake()
-                await done.wait()
+                while not done:
+                    await self._waiters.wait()
+                    self.check_open()
         except (TimeoutError, KeyError):  # KeyError: it was taken away meanwhile
             return None
         finally:

@@ -42,7 +42,8 @@ class Applied:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._mtu = 0  # of one that is down
+        self._mtu = 0  # not known
+        self._is_up = False
         self._addresses: list[Network] = []
         self._routes: set[Route] = set()
         self._rules: set[Rule] = set()
@@ -59,7 +60,7 @@ class Applied:
                 for family in (socket.AF_INET, socket.AF_INET6)
                 for route in netlink.get_routes(family=family, oif=index)
             }
-        self._mtu = link.get("mtu") if link["flags"] & _IFF_UP else 0
+        self._mtu, self._is_up = link.get("mtu"), bool(link["flags"] & _IFF_UP)
         self._addresses = [each for each in after.addresses if (format_address(each[0]), each[1]) in addresses]
         self._routes = {
             (net, table) for net, table in after.routes if (format_address(net[0]), net[1], table) in routes
@@ -69,7 +70,7 @@ class Applied:
     def become(self, after: Wanted, failed: Callable[[OSError], None] | None = None) -> None:
         """Raises OSError at the first step that fails; with `failed`, tell it, and go on."""
         rules = {Rule(size, after.table, is_ours) for size in after.ruled for is_ours in (False, True)}
-        self._become(after.addresses, after.mtu, after.routes, rules, failed or _raise)
+        self._become(after.addresses, after.routes, rules, failed or _raise, after.mtu)
 
     def take_back(self, failed: Callable[[OSError], None]) -> None:
         """What would stay: an interface that does not is gone with its descriptor, and has its addresses and routes
@@ -77,7 +78,7 @@ class Applied:
         if self._stays is not None:
             addresses, routes = self._stays
             try:
-                self._become(addresses, self._mtu, routes, frozenset(), failed)
+                self._become(addresses, routes, frozenset(), failed)
             except OSError as error:
                 if error.errno not in _GONE:
                     failed(error)
@@ -91,23 +92,24 @@ class Applied:
     def _become(
         self,
         addresses: tuple[Network, ...],
-        mtu: int,
         routes: AbstractSet[Route],
         rules: AbstractSet[Rule],
         failed: Callable[[OSError], None],
+        mtu: int = 0,
     ) -> None:
+        """Without an `mtu` the interface itself is left as it is."""
         with netlink_socket() as netlink:
             index = _index(netlink, self._name)
             did = partial(_did, failed)
-            if mtu != self._mtu:
-                did(netlink.link, "set", f"the MTU to {mtu}", index=index, mtu=mtu)
+            if mtu not in (0, self._mtu) and did(netlink.link, "set", f"the MTU to {mtu}", index=index, mtu=mtu):
+                self._mtu = mtu
             for address in addresses:
                 if address not in self._addresses and did(
                     netlink.addr, "add", format_address(address[0]), index=index, **_address(address)
                 ):
                     self._addresses.append(address)
-            if self._mtu or did(netlink.link, "set", "the interface up", index=index, state="up"):
-                self._mtu = mtu
+            if mtu and not self._is_up:
+                self._is_up = did(netlink.link, "set", "the interface up", index=index, state="up")
             for rule in sorted(rules - self._rules):
                 if did(netlink.rule, "add", _in_words(rule), **_rule(self._name, rule)):
                     self._rules.add(rule)

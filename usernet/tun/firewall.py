@@ -31,7 +31,7 @@ class Firewall:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._text = ""
+        self._text = self._tried = ""
 
     def become(self, wanted: Wanted) -> None:
         """In place of what was.  Never raises: the tunnel works without, and what it lacks is said."""
@@ -39,6 +39,7 @@ class Firewall:
         text = "\n".join(table(self._name, wanted.addresses, wanted.mark, strict)) if wanted.ruled else ""
         if text == self._text:
             return
+        is_news, self._tried = text != self._tried, text
         try:
             if not shutil.which("nft"):
                 raise OSError(errno.ENOENT, "nft (Debian: apt install nftables) is not here")
@@ -48,6 +49,8 @@ class Firewall:
                 _BY_MARK.write_text("1")
         except OSError as error:
             why = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+            if not is_news:
+                return
             if strict:
                 log.warning(
                     "%s: net.ipv4.conf.*.rp_filter is 1, and will not let the endpoint's packets in (%s); set it to 2, "

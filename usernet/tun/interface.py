@@ -44,6 +44,7 @@ class Interface:
         self._applied = Applied(name)
         self._firewall = Firewall(name)
         self._name_servers = NameServers(name)
+        self._changing = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
 
     @property
@@ -55,12 +56,16 @@ class Interface:
     async def open(cls, config: Config, fd: int, name: str, mtu: int, *, hooks: bool = False) -> Interface:
         """`fd` is device.open_tun's, owned from here on.  Raises OSError; then nothing is left of it."""
         link = TunLink(asyncio.get_running_loop(), fd)
-        interface = cls(name, link, config, mtu, stays=is_persistent(fd), hooks=hooks)
+        try:
+            interface = cls(name, link, config, mtu, stays=is_persistent(fd), hooks=hooks)
+        except BaseException:
+            link.close()
+            raise
         own = config.interface
         try:
-            await _to_its_end(interface._run, own.pre_up)
-            await _to_its_end(interface._set_up)
-            await _to_its_end(interface._run, own.post_up)
+            await _in_thread(interface._run, own.pre_up)
+            await _in_thread(interface._set_up)
+            await _in_thread(interface._run, own.post_up)
         except BaseException:
             await interface.close()
             raise
@@ -78,12 +83,15 @@ class Interface:
         after = wanted(config, self.name, mtu)
         if after.mark != self._wanted.mark:
             raise OSError(errno.EOPNOTSUPP, "a default route, or FwMark, comes or goes: start usernet anew")
-        try:
-            await _to_its_end(self._become, after)
-        except BaseException:
-            await _to_its_end(self._become, self._wanted, self._not_taken_back)
-            raise
-        self._config, self._wanted = config, after
+        async with self._changing:
+            if self._closing is not None:
+                raise OSError(errno.ECANCELED, f"the interface {self.name} is being taken away")
+            try:
+                await _in_thread(self._become, after)
+            except BaseException:
+                await _in_thread(self._become, self._wanted, self._not_taken_back)
+                raise
+            self._config, self._wanted = config, after
 
     def _become(self, after: Wanted, failed: Callable[[OSError], None] | None = None) -> None:
         try:
@@ -110,16 +118,19 @@ class Interface:
     # The end
 
     async def close(self) -> None:
-        """It is all done even if whoever waits for it does not wait to the end; who calls again does."""
+        """Take away all that was set: also where whoever waits for that is cancelled.  Never raises; idempotent."""
         if self._closing is None:
             self._closing = asyncio.ensure_future(self._close())
-        await asyncio.shield(self._closing)
+        await _to_its_end(self._closing)
 
     async def _close(self) -> None:
-        own = self._config.interface
-        await asyncio.to_thread(self._take_back, own.pre_down)
-        self.link.close()
-        await asyncio.to_thread(self._try, own.post_down)
+        async with self._changing:
+            own = self._config.interface
+            try:
+                await asyncio.to_thread(self._take_back, own.pre_down)
+            finally:
+                self.link.close()
+                await asyncio.to_thread(self._try, own.post_down)
 
     def _take_back(self, pre_down: Sequence[str]) -> None:
         self._try(pre_down)
@@ -138,9 +149,13 @@ class Interface:
         log.warning("%s: not as it was before: %s", self.name, error.strerror or error)
 
 
-async def _to_its_end(function: Callable[[*Ts], None], *arguments: *Ts) -> None:
+async def _in_thread(function: Callable[[*Ts], None], *arguments: *Ts) -> None:
     """As asyncio.to_thread, but for who is cancelled: a thread goes on, so what it sets could not be taken back yet."""
-    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    await _to_its_end(asyncio.ensure_future(asyncio.to_thread(function, *arguments)))
+
+
+async def _to_its_end(task: asyncio.Task[None]) -> None:
+    """Wait for it, and then only be cancelled."""
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:

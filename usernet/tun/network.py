@@ -145,6 +145,7 @@ class KernelNetwork(Engine):
         self, protocol_factory: ProtocolFactory, host: str, port: int, *, backlog: int = 128
     ) -> asyncio.Server:
         """As loop.create_server, on one of our own addresses, for what comes through the tunnel."""
+        self._reach.check_open()
         address = self._reach.own_address(host)
         if address is None:
             raise ValueError("one of the tunnel's own addresses is needed")
@@ -165,6 +166,7 @@ class KernelNetwork(Engine):
     ) -> tuple[Any, ProtocolT]:
         """As loop.create_datagram_endpoint; without any address it is for IPv4, as a socket has one family."""
         remote = None if remote_addr is None else await self._address(remote_addr[0])
+        self._reach.check_open()
         host, port = local_addr or (None, 0)
         own = self._reach.own_address(host)
         known = remote or own or bytes(16 if host == "::" else 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import os
 import socket
@@ -14,9 +15,12 @@ import pytest
 
 import usernet
 from tests.support.networks import LEFT, LEFT_OUTER, RIGHT, RIGHT6, RIGHT_OUTER, config_of, key_pair, memory_pair
+from usernet.aio import network
 from usernet.aio.forwarder import Inbound
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
+from usernet.aio.transports import HIGH_WATER
+from usernet.tcp.settings import TcpSettings
 
 Factory = Callable[[], Any]
 BEHIND = "192.168.7.9"
@@ -120,6 +124,55 @@ async def test_what_the_backend_says_while_dialling_is_kept() -> None:
         assert await theirs.read() == b"thanks"
         answer.close()
         await until(lambda: nothing_left(pair.right))
+
+
+async def test_what_the_backend_says_too_early_stays_with_it() -> None:
+    said, kept = os.urandom(1 << 20), 0
+    async with memory_pair() as pair, Backend() as backend:
+
+        async def dial(factory: Factory, inbound: Inbound) -> tuple[Any, Any]:
+            nonlocal kept
+            transport, protocol = await backend.dial(factory, inbound)
+            await until(lambda: protocol.ended or (protocol.early and not transport.is_reading()))
+            kept = len(protocol.early)
+            return transport, protocol
+
+        await pair.right.create_forwarder(dial, RIGHT, 80)
+        client = asyncio.create_task(pair.left.open_connection(RIGHT, 80))
+        theirs, answer = await backend.streams.get()
+        answer.write(said)
+        answer.write_eof()
+        reader, writer = await client
+        assert await reader.read() == said
+        assert kept < 512 << 10
+        writer.close()
+        assert await theirs.read() == b""
+        answer.close()
+
+
+async def test_a_client_that_reads_nothing_stops_a_backend_that_was_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was said early is more than the write limit, and it is written in the turn in which the two are joined."""
+    small = functools.partial(TcpSettings, receive_buffer=8 << 10, receive_buffer_max=8 << 10)
+    monkeypatch.setattr(network, "TcpSettings", small)
+    said, dialled = os.urandom(1 << 20), []
+    async with memory_pair() as pair, Backend() as backend:
+
+        async def dial(factory: Factory, inbound: Inbound) -> tuple[Any, Any]:
+            transport, protocol = await backend.dial(factory, inbound)
+            dialled.append(transport)
+            await until(lambda: len(protocol.early) > HIGH_WATER)
+            return transport, protocol
+
+        forwarder = await pair.right.create_forwarder(dial, RIGHT, 80)
+        client = asyncio.create_task(pair.left.open_connection(RIGHT, 80, limit=1024))
+        _, answer = await backend.streams.get()
+        answer.write(said)
+        reader, writer = await client
+        await until(lambda: forwarder.statistics().accepted)
+        assert not dialled[0].is_reading()
+        assert await reader.readexactly(len(said)) == said
+        for end in (writer, answer):
+            end.transport.abort()
 
 
 async def test_no_backend_is_a_refusal_at_connect() -> None:

@@ -131,12 +131,12 @@ class StreamForwarder:
         client.other, backend.other = backend, client
         self.clients.add(client)
         StreamTransport(self._link, connection, client).start()
+        if not backend.ended:
+            backend.transport.resume_reading()  # before the write, which may well pause it
         client.transport.write(backend.early)
         backend.early = b""
         if backend.ended:
             end_writing(client.transport)
-        else:
-            backend.transport.resume_reading()
 
     # The owner's side
 

@@ -15,6 +15,7 @@ from typing import Final
 from usernet.aio.runtime import log
 
 LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+EARLY_BYTES: Final = 64 << 10  # and what one read brings
 
 
 class Side:
@@ -68,7 +69,10 @@ class Side:
 
 
 class EarlySide(Side, asyncio.Protocol):
-    """A side that may be there before its other one is, and say something; one of `peers` until it is lost."""
+    """A side that may be there before its other one is, and say something; one of `peers` until it is lost.
+
+    Once it has said EARLY_BYTES it is not read any more: who joins it resumes it.
+    """
 
     __slots__ = ("_peers", "early", "is_lost", "is_made")
 
@@ -87,6 +91,8 @@ class EarlySide(Side, asyncio.Protocol):
             self.other.transport.write(data)
         else:
             self.early += data
+            if len(self.early) > EARLY_BYTES:
+                self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         if self.other is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import hashlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from usernet.aio import network
 from usernet.aio.forwarder import Inbound
 from usernet.aio.memory import Impairment, memory_links
 from usernet.aio.network import Network
+from usernet.aio.runtime import Tasks
 from usernet.aio.transports import HIGH_WATER
 from usernet.tcp.settings import TcpSettings
 
@@ -53,6 +55,18 @@ class Backend:
 
 async def refuse(factory: Factory, inbound: Inbound) -> tuple[Any, Any]:
     raise ConnectionRefusedError
+
+
+class EagerTasks(Tasks):
+    """As with asyncio.eager_task_factory, which came with Python 3.12: a task makes its first step when it is made."""
+
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        def step(callback: Callable[[], None], *, context: contextvars.Context) -> None:
+            del vars(self._loop)["call_soon"]
+            context.run(callback)
+
+        vars(self._loop)["call_soon"] = step
+        return super().start(coroutine, name)
 
 
 def nothing_left(net: Network) -> bool:
@@ -189,6 +203,16 @@ async def test_no_backend_is_a_refusal_at_connect() -> None:
                 await pair.left.open_connection(RIGHT, 80)
             assert forwarder.statistics().refused == 1
             assert nothing_left(pair.right)
+
+
+async def test_a_dial_that_fails_at_once_in_an_eager_task_is_a_refusal() -> None:
+    async with memory_pair() as pair:
+        forwarder = await pair.right.create_forwarder(refuse, None, 80)
+        forwarder._tasks = EagerTasks(asyncio.get_running_loop())
+        with pytest.raises(ConnectionRefusedError):
+            await pair.left.open_connection(RIGHT, 80)
+        assert forwarder.statistics() == usernet.ForwarderStatistics(0, 0, 0, 1, 0)
+        assert nothing_left(pair.right)
 
 
 async def test_a_backend_that_does_not_answer_is_a_refusal_in_time() -> None:

@@ -56,7 +56,7 @@ class StreamForwarder:
         self._forwarder: Forwarder | None = forwarder
         self._dial = dial
         self._dial_timeout = dial_timeout
-        self._dialling: dict[Flow, asyncio.Task[None]] = {}
+        self._dialling: dict[Flow, asyncio.Task[Any] | None] = {}
         self._admitted: dict[Flow, EarlySide] = {}  # backends, while the handshake with their client goes on
         self._accepted = self._refused = self._abandoned = 0
         self.clients: set[EarlySide] = set()
@@ -72,9 +72,12 @@ class StreamForwarder:
     def on_asked(self, flow: Flow) -> None:
         client = socket_name(flow.remote, flow.remote_port)
         inbound = Inbound(client, socket_name(flow.local, flow.local_port))
-        self._dialling[flow] = self._tasks.start(self._dial_for(flow, inbound), f"dial for {client[0]}:{client[1]}")
+        task = self._tasks.start(self._dial_for(flow, inbound), f"dial for {client[0]}:{client[1]}")
+        if not task.done():
+            self._dialling[flow] = task  # it may be let go before its first step
 
     async def _dial_for(self, flow: Flow, inbound: Inbound) -> None:
+        self._dialling[flow] = asyncio.current_task()  # an eager one may end before on_asked has it
         backend = EarlySide(self.clients)
         try:
             async with asyncio.timeout(self._dial_timeout):

@@ -177,6 +177,32 @@ async def test_closing_the_network_ends_dials_and_flows() -> None:
             assert waiting.statistics().open == forwarder.statistics().open == 0
 
 
+async def test_a_backend_that_is_made_behind_the_close_is_closed() -> None:
+    """As by uvloop, of whose endpoint only the waiting can be cancelled."""
+
+    class Late(asyncio.DatagramTransport):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    late, dialled = Late(), asyncio.Event()
+
+    async def dial(factory: Factory, inbound: Inbound) -> tuple[Any, Any]:
+        protocol = factory()
+        forwarder.close()
+        protocol.connection_made(late)
+        dialled.set()
+        return late, protocol
+
+    async with memory_pair() as pair:
+        forwarder = await pair.right.create_datagram_forwarder(dial, None, 5300)
+        async with await pair.left.open_datagrams(remote_addr=(RIGHT, 5300)) as client:
+            client.send(b"x")
+            await dialled.wait()
+            assert late.closed
+
+
 async def test_a_backend_that_takes_nothing_more_loses_datagrams_and_no_memory() -> None:
     class Stuck(asyncio.DatagramTransport):
         sent = 0

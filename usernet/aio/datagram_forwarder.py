@@ -66,6 +66,8 @@ class _Relay(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        if self._is_closed:  # uvloop goes on to make what nobody waits for
+            transport.close()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         if not self._is_closed:

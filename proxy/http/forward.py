@@ -267,7 +267,7 @@ class Forward:
         handler.client.down += len(data)
         if self._response_done:
             # Nothing is due: it speaks out of turn, and what it says must not answer the next request.
-            self._drop_origin(cleanly=False)
+            self._leave_origin(cleanly=False)
             return
         self._retry = False
         try:
@@ -287,9 +287,7 @@ class Forward:
         if origin is None:
             return
         if self._response_done:
-            self._drop_origin(cleanly=True)
-            if not self._request_done:
-                self._end()
+            self._leave_origin(cleanly=True)
             return
         if self._retry:
             self._dial()
@@ -298,6 +296,12 @@ class Forward:
             self._pump_response(origin)
         else:
             self._origin_failed(INCOMPLETE if clean else TERMINATED)
+
+    def _leave_origin(self, *, cleanly: bool) -> None:
+        """Its response is through; what is still to come of the request has nowhere to go."""
+        self._drop_origin(cleanly=cleanly)
+        if not self._request_done:
+            self._end()
 
     def _pump_response(self, origin: Origin, content: bytes = b"") -> None:
         """Heads, then what there is of the body (`content` is off it already).  Raises HeadError."""

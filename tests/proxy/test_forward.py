@@ -492,6 +492,25 @@ async def test_early_refusal_and_close() -> None:
         assert (await client.rest()).endswith(b"\r\n\r\nno")
 
 
+async def test_early_response_and_then_a_word_out_of_turn() -> None:
+    """The origin is dropped, and the rest of the request has nowhere to go: so ends the client's connection."""
+    heard = asyncio.Event()
+
+    async def origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await heard.wait()
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+
+    async with serving(origin) as port, bench() as made:
+        client = await made.client()
+        await client.send(line(b"PUT", port) + b"Content-Length: 10\r\n\r\n01234")
+        assert (await response(client))[1] == b"ok"
+        heard.set()
+        assert await client.rest() == b""
+
+
 @pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE"])
 async def test_max_forwards(method: bytes) -> None:
     script = Script(OK)

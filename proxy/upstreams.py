@@ -22,13 +22,15 @@ HEAD_END = b"\r\n\r\n"
 
 
 class Exact(asyncio.BufferedProtocol):
-    """A connection of which exactly as much is read as is asked for.  Also the stream that python-socks wants."""
+    """A connection of which exactly as much is read as is asked for.  Also the stream that python-socks wants.
+
+    A fresh one may be a byte ahead: uvloop begins to read behind connection_made, whatever that has paused.
+    """
 
     __slots__ = ("_error", "_filled", "_into", "_waiter", "transport")
 
     def __init__(self) -> None:
-        self._into = memoryview(b"")
-        self._filled = 0
+        self._expect(1)
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
 
@@ -56,6 +58,10 @@ class Exact(asyncio.BufferedProtocol):
         self._error = self._error or UpstreamFailed("the upstream proxy reset the connection")
         self._wake()
 
+    def _expect(self, count: int, ahead: bytes = b"") -> None:
+        """The next bytes, of which some may be there."""
+        self._into, self._filled = memoryview(bytearray(ahead.ljust(count, b"\0"))), len(ahead)
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -63,19 +69,25 @@ class Exact(asyncio.BufferedProtocol):
     # -- python_socks' stream --
 
     async def write(self, data: bytes) -> None:
+        """Raises UpstreamFailed where the connection has ended."""
+        if self._error is not None:
+            raise self._error
         self.transport.write(data)
 
     async def read_exactly(self, count: int) -> bytes:
         """Raises UpstreamFailed where the connection ends before."""
         if not count:
             return b""
-        self._into, self._filled = memoryview(bytearray(count)), 0
-        self._waiter = asyncio.get_running_loop().create_future()
-        self.transport.resume_reading()
-        await self._waiter
+        self._expect(count, bytes(self._into[: self._filled]))
+        if self._filled < count and self._error is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            self.transport.resume_reading()
+            await self._waiter
         if self._filled < count:
             raise self._error or UpstreamFailed("the upstream proxy ended the connection")
-        return bytes(self._into)
+        data = bytes(self._into)
+        self._expect(1)
+        return data
 
     async def close(self) -> None:
         self.transport.abort()
@@ -144,7 +156,7 @@ class UpstreamNet:
             if upstream.username is not None:
                 login = base64.b64encode(f"{upstream.username}:{upstream.password or ''}".encode()).decode()
                 lines.append(f"Proxy-Authorization: Basic {login}")
-            stream.transport.write("\r\n".join([*lines, "", ""]).encode())
+            await stream.write("\r\n".join([*lines, "", ""]).encode())
             while True:
                 try:
                     status = parse_response(await read_head(stream)).status

@@ -6,8 +6,9 @@ import asyncio
 import base64
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,54 @@ async def test_not_a_byte_is_lost_wherever_the_answer_is_cut(scheme: str, answer
         assert bytes(protocol.data) == b"first!"
         transport.close()
     assert b"far.test" in talker.heard[-1], "the name goes as it is: nobody here resolves it"
+
+
+class Slow(HostNet):
+    """A connection is used only when `spoken`, and what the far end had to say is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spoken = asyncio.Event()
+
+    async def create_connection(
+        self, protocol_factory: Callable[[], asyncio.BaseProtocol], host: str, port: int
+    ) -> tuple[Any, Any]:
+        made = await super().create_connection(protocol_factory, host, port)
+        await self.spoken.wait()
+        for _ in range(4):  # turns in which the loop reads it, where it does not pause
+            await asyncio.sleep(0)
+        return made
+
+
+async def test_an_upstream_that_answers_before_it_is_asked() -> None:
+    base = Slow()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nfirst!")
+        base.spoken.set()
+        await reader.read()
+
+    async with serving(talk) as port:
+        net = UpstreamNet(access.upstream(f"x http://127.0.0.1:{port}"), base)
+        transport, protocol = await net.create_connection(Collector, "far.test", 443)
+        transport.resume_reading()
+        await asyncio.wait_for(protocol.enough.wait(), 10)
+        assert bytes(protocol.data) == b"first!"
+        transport.close()
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "http"])
+async def test_an_upstream_that_ends_before_it_is_asked(scheme: str) -> None:
+    base = Slow()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        base.spoken.set()
+
+    async with serving(talk) as port:
+        net = UpstreamNet(access.upstream(f"x {scheme}://127.0.0.1:{port}"), base)
+        with pytest.raises(UpstreamFailed, match="ended the connection"):
+            await asyncio.wait_for(net.create_connection(Collector, "far.test", 443), 10)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,15 @@ async def test_writelines(arena: Arena) -> None:
     assert await server.until_received(13) == b"one two three"
 
 
+async def test_writelines_writes_nothing_where_one_is_no_data(arena: Arena) -> None:
+    deviates(arena, "writes what comes before it")
+    client, server = await arena.pair()
+    with pytest.raises(TypeError):
+        client.transport.writelines([b"good", "bad"])
+    client.transport.write(b"after")
+    assert await server.until_received(5) == b"after"
+
+
 async def test_order_of_many_small_writes(arena: Arena) -> None:
     client, server = await arena.pair()
     expected = b"".join(b"%d;" % number for number in range(5000))

@@ -241,9 +241,7 @@ class StreamTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if type(data) is not bytes:
-            if not isinstance(data, bytes | bytearray | memoryview):
-                raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
-            data = bytes(data)
+            data = _as_bytes(data)
         if self._eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         if not data:
@@ -263,7 +261,7 @@ class StreamTransport(asyncio.Transport):
             self._pause_protocol()
 
     def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
-        for data in list_of_data:
+        for data in [_as_bytes(data) for data in list_of_data]:  # all or nothing
             self.write(data)
 
     def write_eof(self) -> None:
@@ -351,6 +349,12 @@ class StreamTransport(asyncio.Transport):
             self._protocol = _NOBODY  # the protocol holds the transport: leave no cycle
             if server is not None:
                 server.detach(self)
+
+
+def _as_bytes(data: object) -> bytes:
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+    return bytes(data)
 
 
 _NOBODY: Final = asyncio.BaseProtocol()

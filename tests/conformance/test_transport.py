@@ -97,6 +97,7 @@ async def test_unknown_extra_info(arena: Arena) -> None:
     assert client.transport.get_extra_info("no such thing") is None
     assert client.transport.get_extra_info("no such thing", 7) == 7
     assert client.transport.get_extra_info("sslcontext") is None
+    assert client.transport.get_extra_info(None, 7) == 7
 
 
 # Writing

@@ -188,7 +188,7 @@ class StreamTransport(asyncio.Transport):
 
     # asyncio.BaseTransport
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
+    def get_extra_info(self, name: object, default: Any = None) -> Any:  # compiled, a str would be insisted upon
         flow = self._connection.flow
         if name == "peername":
             return socket_name(flow.remote, flow.remote_port)

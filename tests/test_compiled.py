@@ -19,6 +19,7 @@ import pytest
 import proxy
 import usernet
 from usernet.compiled import describe_data_path
+from usernet.errors import ConfigError, NameNotFound, NetworkClosed, NoRoute, Problem, WireError
 
 OURS = ("usernet.", "proxy.")
 
@@ -71,6 +72,14 @@ def records() -> list[type]:
 def test_what_users_keep_is_copied_and_pickled(record: type) -> None:
     one = record(**{field.name: f"some {field.name}" for field in dataclasses.fields(record) if field.init})
     assert copy.deepcopy(one) == copy.copy(one) == pickle.loads(pickle.dumps(one)) == one
+
+
+def test_errors_are_copied_and_pickled() -> None:
+    problems = (Problem("wg0.conf", 3, "what", "remedy"),)
+    for one in (NoRoute("no way"), NetworkClosed(), NameNotFound("no name"), WireError("slug"), ConfigError(problems)):
+        for other in (copy.copy(one), pickle.loads(pickle.dumps(one))):
+            assert (type(other), str(other), vars(other)) == (type(one), str(one), vars(one))
+            assert getattr(other, "errno", None) == getattr(one, "errno", None)
 
 
 def test_no_coroutine_is_compiled() -> None:

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from tests.support.networks import LEFT, RIGHT, RIGHT6, config_of, key_pair, memory_pair, udp_pair
+from usernet.aio import endpoints
 from usernet.aio.network import Network
+from usernet.burst.packets import Address
 from usernet.errors import NetworkClosed, NetworkUnreachable
 
 Verb = Callable[[Network], Awaitable[object]]
@@ -26,6 +28,7 @@ WAITING: dict[str, Verb] = {
     "reverse": lambda net: net.reverse(RIGHT),
     "ping": lambda net: net.ping(RIGHT),
     "reach": lambda net: net.reach([RIGHT]),
+    "handshake": lambda net: net.shake_hands(net.config.peers[0].public_key, 10),
 }
 AT_ONCE: dict[str, Verb] = {
     "dial of ourselves": lambda net: net.open_connection(LEFT, 80),
@@ -55,6 +58,47 @@ async def test_who_waits_is_told(net: Network, verb: Verb) -> None:
     await net.close()
     with pytest.raises(NetworkClosed):
         await asyncio.wait_for(waiting, 5)
+
+
+async def test_who_waits_for_an_endpoints_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+
+    async def never(*_: object) -> list[Address]:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(endpoints, "host_look_up", never)
+    (private, _), (_, peer) = key_pair(), key_pair()
+    net = Network(config_of(private, (LEFT,), peer, (RIGHT,), ("peer.example.org", 9)))
+    await net.start()
+    waiting = asyncio.ensure_future(net.open_connection(RIGHT, 80))
+    await asyncio.wait_for(asked.wait(), 5)
+    await asyncio.sleep(0)
+    await net.close()
+    with pytest.raises(NetworkClosed):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_who_waits_for_a_datagram_is_told(net: Network) -> None:
+    datagrams = await net.open_datagrams(remote_addr=(RIGHT, 53))
+    waiting = asyncio.ensure_future(datagrams.receive())
+    await asyncio.sleep(0)
+    await net.close()
+    with pytest.raises(NetworkClosed):
+        await asyncio.wait_for(waiting, 5)
+    with pytest.raises(NetworkClosed):
+        datagrams.send(b"x")
+
+
+async def test_an_event_asks_for_new_sockets_just_before_the_end() -> None:
+    """It is put off to behind the turn, and then there is no network to have them."""
+    async with udp_pair() as pair:
+        pair.left.on_event(lambda _: pair.left.rebind())
+        pair.left.request_handshakes()
+        await pair.left.close()
+        await asyncio.sleep(0)
+        assert not pair.left._datagram_link._sockets  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("verb", [*WAITING.values(), *AT_ONCE.values()], ids=[*WAITING, *AT_ONCE])
@@ -118,12 +162,13 @@ async def test_a_start_that_failed_can_be_tried_again(monkeypatch: pytest.Monkey
     await net.close()
 
 
-async def test_the_daemons_way_between_open_and_begin() -> None:
+async def test_new_sockets_between_open_and_begin() -> None:
     async with udp_pair() as pair:
         (private, _), (_, peer) = key_pair(), key_pair()
         net = Network(config_of(private, (LEFT,), peer, (RIGHT,), ("127.0.0.1", pair.right.listen_port)))
         await net.open()
+        before = net._datagram_link._sockets  # type: ignore[union-attr]
         net.rebind()
-        assert net.listen_port == net.statistics().udp.port  # type: ignore[union-attr]
+        assert net._datagram_link._sockets is not before  # type: ignore[union-attr]
         net.begin()
         await net.close()

@@ -17,7 +17,7 @@ from tests.support.networks import LEFT, LEFT6, RIGHT, RIGHT6, Pair, config_of, 
 from usernet.aio.network import Network
 from usernet.config import Access, AccessRule, Config, Peer
 from usernet.config.changes import NO_CHANGES
-from usernet.errors import NoRoute
+from usernet.errors import NetworkClosed, NoRoute
 from usernet.wire.ip import pack_address
 from usernet.wireguard.timers import Timing
 
@@ -356,3 +356,19 @@ async def test_another_port_between_open_and_begin(unused_udp_port: int) -> None
     assert statistics is not None
     assert statistics.port == net.listen_port == unused_udp_port
     await net.close()
+
+
+async def test_closed_in_the_middle_of_a_change(unused_udp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No socket is opened in what is closed, nor left."""
+    (private, _), (_, peer) = key_pair(), key_pair()
+    net = Network(config_of(private, (LEFT,), peer, (RIGHT,), ("127.0.0.1", 9)))
+    await net.start()
+
+    async def change(*_: object) -> None:
+        await net.close()
+
+    monkeypatch.setattr(net, "_change_inside", change)
+    with pytest.raises(NetworkClosed):
+        await net.reconfigure(with_interface(net.config, listen_port=unused_udp_port))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", unused_udp_port))  # nobody has it

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +24,7 @@ from tests.interop.test_tun import (
     near,
     persistent,
 )
-from tests.support.lab import INNER_FAR, INNER_NEAR, Lab, wait_for
+from tests.support.lab import INNER_FAR, INNER_NEAR, INNER_NEAR6, Lab, wait_for
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
@@ -99,6 +102,74 @@ def test_a_reload_that_is_refused_in_the_middle(clean: Lab) -> None:
         wait_for(partial(has_said, clean, "reloaded: addresses"), "the reload")
         assert "198.18.0.1" in near(clean, "ip", "addr", "show", "usernet0")
         assert "not as it was before" not in clean.log(LOG)
+
+
+def test_a_refused_reload_leaves_the_mtu(clean: Lab) -> None:
+    """The interface has got the address that is asked for meanwhile, so that it fails behind the MTU."""
+    config = clean.config()
+    with running(clean, config, *TUN, log=LOG) as process:
+        near(clean, "ip", "addr", "add", "198.18.0.1/32", "dev", "usernet0")
+        asked = config.read_text().replace("Address = ", "Address = 198.18.0.1/32, ")
+        config.write_text(asked.replace(f"MTU = {clean.mtu}", "MTU = 1300"))
+        process.send_signal(signal.SIGHUP)
+        wait_for(partial(has_said, clean, "as before: cannot add 198.18.0.1: File exists"), "the refusal")
+        assert f"mtu {clean.mtu}" in near(clean, "ip", "link", "show", "usernet0")
+
+
+def test_a_start_that_fails_leaves_a_persistent_interface_down(persistent: Lab) -> None:
+    """No IPv6 is had on it."""
+    near(persistent, "sysctl", "-q", "net.ipv6.conf.usernet0.disable_ipv6=1")
+    command = persistent.near_command(*USERNET, "run", str(persistent.config()), *TUN)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert f"cannot add {INNER_NEAR6}: Permission denied" in done.stderr
+    assert "not as it was before" not in done.stderr
+    assert "UP" not in near(persistent, "ip", "-br", "link", "show", "usernet0").split()[-1]
+    assert INNER_NEAR not in near(persistent, "ip", "addr", "show", "usernet0")
+
+
+def test_told_to_stop_in_the_middle_of_a_reload(persistent: Lab) -> None:
+    """What the reload is setting is set; then that is taken back, and then all of it."""
+    tools = persistent.dir / "slow"
+    tools.mkdir()
+    record = tools / "record"
+    script = tools / "resolvconf"
+    script.write_text(f'#!/bin/sh\ncat >/dev/null\necho "$1" >> {record}\nsleep 0.7\necho "$1 ends" >> {record}\n')
+    script.chmod(0o755)
+    config = everything(persistent)
+    search = ("env", f"PATH={tools}:{os.environ['PATH']}")
+    process = persistent.start(persistent.near_command(*search, *USERNET, "run", str(config), *TUN), log=LOG)
+    persistent.wait_listening(1080, process, LOG)
+    config.write_text(config.read_text().replace("DNS = ", "DNS = 192.0.2.140, "))
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: said(record).count("-a") == 2, "the second servers")
+    assert persistent.end(process) == 0
+    assert said(record) == both("-a", "-d", "-a", "-d", "-a", "-d")
+    assert is_clean_but_for_the_interface(persistent)
+    assert INNER_NEAR not in near(persistent, "ip", "addr", "show", "usernet0")
+    shutil.rmtree(tools)
+
+
+def test_told_to_stop_while_a_start_that_failed_is_taken_back(clean: Lab, record: Path) -> None:
+    config = clean.config()
+    hooked(config, record, "PreDown")
+    config.write_text(config.read_text().replace("MTU", "PostUp = exit 5\nMTU"))
+    process = clean.start(clean.near_command(*USERNET, "run", str(config), *TUN, "--run-hooks"), log=LOG)
+    wait_for(lambda: "PreDown" in said(record), "the slow one")
+    assert clean.end(process) == 1
+    assert said(record) == both(*HOOKS)
+    assert "Error: --tun usernet0: 'exit 5' ended with status 5" in clean.log(LOG)
+
+
+@pytest.mark.parametrize("after", [0, 5, 20, 50, 100])
+def test_told_to_stop_just_after_it_is_there(clean: Lab, after: int) -> None:
+    """By the last of its commands, `after` milliseconds later."""
+    config = everything(clean)
+    hook = f"PostUp = (sleep {after / 1000}; kill $PPID) &\n"
+    config.write_text(config.read_text().replace("MTU", f"{hook}MTU"))
+    process = clean.start(clean.near_command(*USERNET, "run", str(config), *TUN, "--run-hooks"), log=LOG)
+    assert process.wait(20) == 0, clean.log(LOG)
+    assert is_clean_but_for_the_interface(clean)
 
 
 @pytest.mark.parametrize("is_persistent", [False, True])

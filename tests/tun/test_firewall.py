@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
 from tests.tun.configs import config
-from usernet.tun.firewall import is_strict, table
+from usernet.tun.firewall import Firewall, is_strict, table
 from usernet.tun.wanted import wanted
 
 
@@ -37,3 +38,22 @@ def test_every_address_is_guarded_and_marks_are_for_the_strict() -> None:
     assert [line.split()[3:6] for line in guards] == [["ip", "daddr", "10.0.0.2"], ["ip6", "daddr", "fd00::2"]]
     assert not any("mark" in line for line in lines)
     assert sum("mark 0x77" in line for line in table("usernet0", got.addresses, got.mark, strict=True)) == 2
+
+
+def test_what_is_missing_is_said_once_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    firewall = Firewall("usernet0")
+    got = wanted(config("10.0.0.2/24", "0.0.0.0/0"), "usernet0", 1420)
+    firewall.become(got)
+    firewall.become(got)
+    assert caplog.text.count("nft (Debian: apt install nftables) is not here") == 1
+    record, nft = tmp_path / "record", tmp_path / "nft"
+    nft.write_text(f"#!/bin/sh\necho $1 $2 >> {record}\n")
+    nft.chmod(0o755)
+    for _ in range(2):
+        firewall.become(got)
+    firewall.close()
+    assert record.read_text().splitlines() == ["-f -", "delete table"]

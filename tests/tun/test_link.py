@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 
@@ -105,3 +106,22 @@ async def test_closed_twice(ends: Ends) -> None:
     ends.link.close()
     ends.link.close()
     assert ends.take() == []
+
+
+@pytest.mark.parametrize(("code", "is_gone"), [(errno.EBADFD, True), (errno.EIO, False)])
+async def test_an_interface_that_is_deleted_is_not_looked_at_again(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, code: int, is_gone: bool
+) -> None:
+    """Its descriptor is ready for ever; that of one that is only down is not."""
+
+    def read(*_: object) -> bytes:
+        raise OSError(code, "")
+
+    gone: list[bool] = []
+    ends.link.on_gone(lambda: gone.append(True))
+    with monkeypatch.context() as patch:
+        patch.setattr("usernet.tun.link.os.read", read)
+        assert ends.take() == []
+    assert gone == [True] * is_gone
+    assert ends.link.statistics().drops == {"tun-down": 1}
+    assert asyncio.get_running_loop().remove_reader(ends.link._fd) is not is_gone

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Collection
+from typing import Any
 
 import pytest
 
@@ -159,3 +161,25 @@ async def test_a_port_that_is_taken() -> None:
     async with serving() as made:
         with pytest.raises(OSError, match="cannot listen on 127"):
             await WebServer({}, ()).listen("127.0.0.1", made.port)
+
+
+async def test_one_of_its_addresses_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What listens by then is the server's to close, and the rest is closed."""
+    start, made = asyncio.start_server, WebServer({}, ())
+    sockets: list[socket.socket] = []
+
+    async def second_fails(*args: Any, sock: socket.socket, **options: Any) -> asyncio.Server:
+        sockets.append(sock)
+        if len(sockets) > 1:
+            raise PermissionError
+        return await start(*args, sock=sock, **options)
+
+    async def two(_: str) -> list[str]:
+        return ["127.0.0.1", "::1"]
+
+    monkeypatch.setattr(server_module, "addresses_of", two)
+    monkeypatch.setattr(asyncio, "start_server", second_fails)
+    with pytest.raises(PermissionError):
+        await made.listen("localhost", 0)
+    await made.close()
+    assert [sock.fileno() for sock in sockets] == [-1, -1]

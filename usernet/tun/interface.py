@@ -67,7 +67,8 @@ class Interface:
             await _in_thread(interface._set_up)
             await _in_thread(interface._run, own.post_up)
         except BaseException:
-            await interface.close()
+            with contextlib.suppress(asyncio.CancelledError):  # what it failed of is to be told
+                await interface.close()
             raise
         return interface
 

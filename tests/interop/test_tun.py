@@ -250,10 +250,9 @@ def test_name_servers_by_resolvconf(clean: Lab) -> None:
     script = tools / "resolvconf"
     script.write_text(f'#!/bin/sh\necho "$@" >> {record}\n[ "$1" = -a ] && cat >> {record}\nexit 0\n')
     script.chmod(0o755)
-    process = clean.start(
-        clean.near_command("env", f"PATH={tools}:{os.environ['PATH']}", *USERNET, "run", str(clean.config()), *TUN),
-        log="dns.log",
-    )
+    search = ("env", f"PATH={tools}:{os.environ['PATH']}")
+    command = clean.run_command(clean.config(), *TUN, log="dns.log")
+    process = clean.start(clean.near_command(*search, *command), log="dns.log")
     clean.wait_listening(1080, process, "dns.log")
     assert clean.end(process) == 0
     assert record.read_text().splitlines() == [

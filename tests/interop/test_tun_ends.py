@@ -16,7 +16,6 @@ from tests.interop.conftest import running
 from tests.interop.test_tun import (
     PAGE,
     TUN,
-    USERNET,
     clean,
     curl,
     everything,
@@ -76,7 +75,7 @@ def test_told_to_stop_while_it_begins(clean: Lab, record: Path, slow: str) -> No
     """What a thread is setting is taken back when it has been set, and not before."""
     config = everything(clean)
     hooked(config, record, slow)
-    process = clean.start(clean.near_command(*USERNET, "run", str(config), *TUN, "--run-hooks"), log=LOG)
+    process = clean.start(clean.near_command(*clean.run_command(config, *TUN, "--run-hooks", log=LOG)), log=LOG)
     wait_for(lambda: slow in said(record), "the slow one")
     assert clean.end(process) == 0
     assert said(record) == both(*HOOKS[: HOOKS.index(slow) + 1], "PreDown", "PostDown")
@@ -119,7 +118,7 @@ def test_a_refused_reload_leaves_the_mtu(clean: Lab) -> None:
 def test_a_start_that_fails_leaves_a_persistent_interface_down(persistent: Lab) -> None:
     """No IPv6 is had on it."""
     near(persistent, "sysctl", "-q", "net.ipv6.conf.usernet0.disable_ipv6=1")
-    command = persistent.near_command(*USERNET, "run", str(persistent.config()), *TUN)
+    command = persistent.near_command(*persistent.run_command(persistent.config(), *TUN, log=LOG))
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
     assert f"cannot add {INNER_NEAR6}: Permission denied" in done.stderr
@@ -138,7 +137,9 @@ def test_told_to_stop_in_the_middle_of_a_reload(persistent: Lab) -> None:
     script.chmod(0o755)
     config = everything(persistent)
     search = ("env", f"PATH={tools}:{os.environ['PATH']}")
-    process = persistent.start(persistent.near_command(*search, *USERNET, "run", str(config), *TUN), log=LOG)
+    process = persistent.start(
+        persistent.near_command(*search, *persistent.run_command(config, *TUN, log=LOG)), log=LOG
+    )
     persistent.wait_listening(1080, process, LOG)
     config.write_text(config.read_text().replace("DNS = ", "DNS = 192.0.2.140, "))
     process.send_signal(signal.SIGHUP)
@@ -154,7 +155,7 @@ def test_told_to_stop_while_a_start_that_failed_is_taken_back(clean: Lab, record
     config = clean.config()
     hooked(config, record, "PreDown")
     config.write_text(config.read_text().replace("MTU", "PostUp = exit 5\nMTU"))
-    process = clean.start(clean.near_command(*USERNET, "run", str(config), *TUN, "--run-hooks"), log=LOG)
+    process = clean.start(clean.near_command(*clean.run_command(config, *TUN, "--run-hooks", log=LOG)), log=LOG)
     wait_for(lambda: "PreDown" in said(record), "the slow one")
     assert clean.end(process) == 1
     assert said(record) == both(*HOOKS)
@@ -167,7 +168,7 @@ def test_told_to_stop_just_after_it_is_there(clean: Lab, after: int) -> None:
     config = everything(clean)
     hook = f"PostUp = (sleep {after / 1000}; kill $PPID) &\n"
     config.write_text(config.read_text().replace("MTU", f"{hook}MTU"))
-    process = clean.start(clean.near_command(*USERNET, "run", str(config), *TUN, "--run-hooks"), log=LOG)
+    process = clean.start(clean.near_command(*clean.run_command(config, *TUN, "--run-hooks", log=LOG)), log=LOG)
     assert process.wait(20) == 0, clean.log(LOG)
     assert is_clean_but_for_the_interface(clean)
 

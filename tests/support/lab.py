@@ -262,27 +262,17 @@ class Lab:
         )
         return path
 
+    def run_command(self, config: Path, *flags: str, log: str) -> list[str]:
+        """`usernet run`, with a socket and a state that nobody else has who is under test at the same time."""
+        own = ("--socket", str(self.dir / f"{log}.sock"), "--statedir", str(self.dir / "state"))
+        return [sys.executable, "-m", "proxy.cli", "run", str(config), *own, *flags]
+
     def start_usernet(
         self, config: Path, *flags: str, log: str = "usernet.log", port: int = 1080
     ) -> subprocess.Popen[bytes]:
         """`usernet run`, once it listens."""
-        process = self.start(
-            self.near_command(
-                sys.executable,
-                "-m",
-                "proxy.cli",
-                "run",
-                str(config),
-                "--socket",
-                str(self.dir / f"{log}.sock"),
-                "--statedir",
-                str(self.dir / "state"),
-                *self.flags,
-                *flags,
-            ),
-            log=log,
-            env={"PYTHONUNBUFFERED": "1"},
-        )
+        command = self.run_command(config, *self.flags, *flags, log=log)
+        process = self.start(self.near_command(*command), log=log, env={"PYTHONUNBUFFERED": "1"})
         self.wait_listening(port, process, log)
         return process
 

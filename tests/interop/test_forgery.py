@@ -34,7 +34,7 @@ def beside() -> Iterator[Beside]:
 
 
 def odd_bytes(received: bytes | bytearray) -> str:
-    """The first bytes that are not what was sent: those of the forger, who may have had luck (2**-11), or of a fault."""
+    """The first bytes that are not what was sent: the forger's, who may have luck (once in 2,000), or a fault's."""
     for at in range(0, len(received), len(BLOCK)):
         piece = bytes(received[at : at + len(BLOCK)])
         if not BLOCK.startswith(piece):
